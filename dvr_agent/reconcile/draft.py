@@ -260,8 +260,11 @@ class Drafts:
 
 
 def _with_known_ha_interface(router: Router, memory: RouterMemory) -> Router:
-    """Return an HA router with its last HA port if its document lacks it: the server may leave it out for a moment."""
-    if not router.ha:
+    """Return a legacy HA router with its last HA port if its document lacks it: it would be left alone without.
+
+    A distributed one without HA port has its snat namespace on other hosts (``sources/neutron/fetch/ha_ports.py``).
+    """
+    if not router.ha or router.distributed:
         memory.ha_interface = None
     elif router.ha_interface is not None:
         memory.ha_interface = router.ha_interface

@@ -163,6 +163,22 @@ def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: P
         assert list(site.confs.iterdir()) == []
 
 
+def test_a_host_that_is_removed_from_vrrp_yields_and_keeps_the_distributed_part(site: HaSite, tmp_path: Path) -> None:
+    site.become_master()
+    with peer(tmp_path) as other:
+        wait_for(lambda: other.is_listening)
+        removed = ha_document(gw_port_host="network2")
+        del removed["router"]["_ha_interface"]
+        site.write(removed)
+        wait_for(lambda: other.is_master)
+        wait_for(lambda: site.state() == "in sync" and namespaces_of(ROUTER) == {f"qrouter-{ROUTER}"})
+        assert not site.confs.exists() or list(site.confs.iterdir()) == []
+
+
+def namespaces_of(router_id: str) -> set[str]:
+    return {path.name for path in lab.NETNS.iterdir() if path.name.endswith(router_id)}
+
+
 def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite) -> None:
     site.write(ha_document())
     site.daemon.start()
