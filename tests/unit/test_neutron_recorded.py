@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.extensions import Extension
-from dvr_agent.model.router import Router
+from dvr_agent.model.features import ForwardingIp
+from dvr_agent.model.router import FloatingIp, Router
 from tests.support.recorded_documents import DATA, feature_document, parse
 from tests.support.scripted_neutron import HOST, Server, desk
 
@@ -37,7 +38,7 @@ def test_documents_are_the_recorded_ones(stem: str, tmp_path: Path) -> None:
 def comparable(router: Router) -> Router:
     """The router without policies that it does not use, and without what further answers say of NDP proxies."""
     features = router.features
-    fips = (*router.floating_ips, *features.forwarding_ips)
+    fips: list[FloatingIp | ForwardingIp] = [*router.floating_ips, *features.forwarding_ips]
     used = {features.gateway_qos_policy_id, *(fip.qos_policy_id for fip in fips)}
     policies = tuple(one for one in features.qos_policies or () if one.id in used)
     return replace(router, features=replace(features, qos_policies=policies, ndp_proxies=()))
