@@ -56,6 +56,8 @@ from dvr_agent.state.translations import dnat_pairs, ports_of
 
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""
+NDP_CHAIN = "neutron-l3-agent-NDP"
+"""Accepts packets to proxied addresses and drops all others; packets to an internal IPv6 subnet are sent there."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
 _LIMITS = Ownership(limited=names.LIMITED)
 _FIP_RULES = Ownership(prefixes=(names.FIP_TO_ROUTER,), rules=RuleOwner.BY_IIF)
@@ -226,6 +228,10 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: packets are not tracked"
             case SetMark(_, mask) if mask == SCOPE_MASK and rule.iif is not None and rule.dst is None:
                 yield f"{command}: address scope of {rule.iif}"
+            case Verdict("DROP") if rule.iif is not None and rule.dst is not None:
+                yield f"{command}: {rule.dst} is closed on {rule.iif}"
+            case Jump(chain) if chain == NDP_CHAIN:
+                yield f"{command}: {rule.dst} is closed on {rule.iif}"
             case Verdict("DROP") if rule.oif is not None:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
 
