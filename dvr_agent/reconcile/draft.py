@@ -13,7 +13,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
-from dvr_agent.model.router import Router
+from dvr_agent.model.router import IPV6_MIN_MTU, Router
 from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
@@ -114,6 +114,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            without_link_locals=known.without_link_locals,
             forwardings=known.forwardings,
             is_master=known.is_master,
             missing_helpers=missing_helpers(self._kernel.iptables, view),
@@ -186,6 +187,7 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            without_link_locals=self._without_link_locals(draft),
             forwardings=self._forwardings(draft),
             is_master=is_master(draft),
             missing_helpers=draft.allocated.missing_helpers,
@@ -234,6 +236,20 @@ class Drafts:
         self._memory.router(draft.view.router.id).without_ipv6 = found
         return found
 
+    def _without_link_locals(self, draft: Draft) -> frozenset[str]:
+        """Return the namespaces with a device that lacks its link-local address, but for those of VRRP.
+
+        The next draft begins with them.
+        """
+        wanted = (draft.state.qrouter, draft.state.snat)
+        found = frozenset(
+            state.name
+            for state, desired in zip((draft.qrouter, draft.snat), wanted, strict=True)
+            if state is not None and desired is not None and desired.virtual_router is None and _lacks(state, desired)
+        )
+        self._memory.router(draft.view.router.id).without_link_locals = found
+        return found
+
     def _ipv6_switch(self, state: NamespaceState, view: HostView) -> str:
         """Return the parameter that has switched IPv6 off in a namespace; empty: it is on."""
         if DISABLE_IPV6 in state.sysctls:
@@ -280,6 +296,13 @@ def is_master(draft: Draft) -> bool:
         return False
     observed = draft.observed(wanted.name)
     return observed is not None and wanted.virtual_router.primary in observed.addresses
+
+
+def _lacks(state: NamespaceState, desired: NamespaceState) -> bool:
+    """Return True if a device that is up and can have IPv6 has no link-local address."""
+    here = {one.device for one in (*state.link_locals, *state.addresses) if one.cidr.startswith("fe80:")}
+    up = {link.name for link in state.links if link.up and link.mtu >= IPV6_MIN_MTU}
+    return any(link.name in up and link.name not in here for link in desired.links)
 
 
 def _has_ipv6(state: NamespaceState) -> bool:

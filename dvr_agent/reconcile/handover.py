@@ -148,8 +148,10 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
     theirs = [*kernel.nftables.observe(own.namespace), *kernel.iptables.observe(own.namespace, ALL_TABLES)]
     if not any(map(has_l3_agent_chains, theirs)):
         return [NO_CHAINS]
-    present = {effect for table in theirs for effect in _effects(table, ours=False)}
-    wanted = dict.fromkeys(effect for table in own.all_tables for effect in _effects(table, ours=True))
+    present = {effect for table in theirs for describe in _ALWAYS for effect in describe(table, ours=False)}
+    wanted = dict.fromkeys(
+        effect for table in own.all_tables for describe in _ALWAYS for effect in describe(table, ours=True)
+    )
     if _is_central(kernel, own.namespace):  # neutron-l3-agent has no helpers for distributed floating IPs
         wanted |= dict.fromkeys(effect for table in own.all_tables for effect in _helpers(table, ours=True))
         present |= {effect for table in theirs for effect in _helpers(table, ours=False)}
@@ -228,12 +230,16 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: packets are not tracked"
             case SetMark(_, mask) if mask == SCOPE_MASK and rule.iif is not None and rule.dst is None:
                 yield f"{command}: address scope of {rule.iif}"
-            case Verdict("DROP") if rule.iif is not None and rule.dst is not None:
-                yield f"{command}: {rule.dst} is closed on {rule.iif}"
-            case Jump(chain) if chain == NDP_CHAIN:
-                yield f"{command}: {rule.dst} is closed on {rule.iif}"
             case Verdict("DROP") if rule.oif is not None:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
+
+
+def _closed_subnets(table: Table, ours: bool) -> Iterator[str]:
+    """Describe the subnets whose addresses neighbours outside do not reach, but for NDP proxies."""
+    command = "ip" if table.family == 4 else "ip6"
+    for rule in _rules(table, ours):
+        if rule.iif is not None and rule.dst is not None and rule.target in (Verdict("DROP"), Jump(NDP_CHAIN)):
+            yield f"{command}: {rule.dst} is closed on {rule.iif}"
 
 
 def _destination(rule: FilterRule) -> str:
@@ -248,6 +254,9 @@ def _helpers(table: Table, ours: bool) -> Iterator[str]:
         if isinstance(rule.target, CtHelper):
             ports = ", ".join(match.text for match in rule.matches)
             yield f"{command}: conntrack helper {rule.target.name} for {ports}"
+
+
+_ALWAYS = (_effects, _closed_subnets)
 
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:

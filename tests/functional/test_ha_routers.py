@@ -15,7 +15,7 @@ import pytest
 
 from dvr_agent.vrrp.advert import LOWEST
 from tests.support import lab
-from tests.support.ha_rig import HA_BRIDGE, ROUTER, VIRTUAL, HaSite, Peer, ha_document
+from tests.support.ha_rig import HA_BRIDGE, HA_DEVICE, PRIMARY, ROUTER, SNAT, VIRTUAL, HaSite, Peer, ha_document
 from tests.support.requirements import require
 from tests.support.vrrp_rig import VRRP, frames, join, split, tap
 from tests.support.waiting import wait_for
@@ -194,6 +194,41 @@ def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite)
     site.write(ha_document())
     wait_for(lambda: site.is_master)
     wait_for(lambda: site.addresses == VIRTUAL)
+
+
+@pytest.mark.parametrize("ha", [False, True])
+def test_a_legacy_ha_router_that_becomes_distributed_gets_its_link_local_addresses(site: HaSite, ha: bool) -> None:
+    legacy = ha_document(distributed=False)
+    for key in ("_snat_router_interfaces", "_floatingip_agent_interfaces"):
+        del legacy["router"][key]
+    site.write(legacy)
+    site.daemon.start()
+    wait_for(lambda: f"{HA_DEVICE} {PRIMARY}" in addresses_of(f"qrouter-{ROUTER}"))
+    distributed = ha_document(ha=ha, gw_port_host="compute1")
+    if not ha:
+        del distributed["router"]["_ha_interface"]
+    site.write(distributed)
+    wait_for(lambda: site.state() == "in sync" and (lab.NETNS / SNAT).exists())
+    wait_for(lambda: devices_without_link_local(f"qrouter-{ROUTER}") == set())
+    site.audited()
+    before = site.writes
+    site.audited()
+    assert site.writes == before
+
+
+def addresses_of(namespace: str) -> set[str]:
+    if not (lab.NETNS / namespace).exists():
+        return set()
+    return {
+        f"{link['ifname']} {one['local']}/{one['prefixlen']}"
+        for link in lab.ip_json("address", netns=namespace)
+        for one in link["addr_info"]
+    }
+
+
+def devices_without_link_local(namespace: str) -> set[str]:
+    there = {one.split()[0] for one in addresses_of(namespace) if " fe80:" in one}
+    return {link["ifname"] for link in lab.ip_json("link", netns=namespace)} - {"lo"} - there
 
 
 def test_a_backup_that_becomes_an_ordinary_router_gets_its_link_local_addresses(site: HaSite, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.support.requirements import require
 STEMS = sorted(path.stem for path in (DATA / "recorded_hosts").glob("*.json"))
 OTHERWISE = re.compile(
     r"~ sysctl net/ipv[46]/(neigh|conf)/[fq]g-\S+/proxy_(delay|ndp)=1 "
-    r"|~ sysctl net/ipv6/conf/(default|[hqs][ag]-\S+)/addr_gen_mode=1 "
+    r"|~ sysctl net/ipv6/conf/(default|([hqs][ag]|qr|rfp)-\S+)/addr_gen_mode=[01] "
     r"|~ sysctl net/ipv6/conf/all/forwarding=1 "  # the qrouter namespace of an HA router
     r"|\+ rule 3276[345]: from 2001:|\+ rule \d+: from all \(IPv6\) iif fpr-"
     r"|\+ route \S+/128 via fe80:\S+ dev fpr-|\+ neighbour proxy "  # NDP proxies of a dvr_snat host
@@ -66,6 +66,7 @@ def test_taken_over_and_handed_back(host: lab.Host, tmp_path: Path, stem: str) -
         assert [line for text in seen.values() for line in text.splitlines() if "Deleted" in line] == []
         assert "neutron-l3-agent" not in saved_filter(recorded)
         assert_limited(made)
+        assert_link_locals(made)
         assert_vrrp_goes_on(made, conf)
         second = agent.reconcile(router)
         assert (bool(second.plan), second.trouble) == (False, ())
@@ -87,6 +88,16 @@ def assert_limited(made: RecordedHost) -> None:
         for link in lab.ip_json("link", netns=name):
             assert "match" not in lab.run("tc", "-n", name, "filter", "show", "dev", link["ifname"])
             assert "match" not in lab.run("tc", "-n", name, "filter", "show", "dev", link["ifname"], "parent", "ffff:")
+
+
+def assert_link_locals(made: RecordedHost) -> None:
+    """Each device has its link-local address, but for those on which VRRP has it: neutron-l3-agent forgets some."""
+    for name in made.namespaces:
+        if made.keepalived and name == made.ha_namespace:
+            continue
+        for link in lab.ip_json("address", netns=name):
+            own = {one["local"] for one in link["addr_info"] if one["local"].startswith("fe80:")}
+            assert own or link["ifname"] == "lo", (name, link["ifname"])
 
 
 def assert_vrrp_goes_on(made: RecordedHost, conf: str) -> None:
