@@ -24,6 +24,7 @@ from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
 from dvr_agent.reconcile.trust import Vouched, as_observed, names_of
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import FilterRule
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -74,7 +75,11 @@ class Draft:
         shared, router_id = self.state.shared_by_hosts, self.view.router.id
         if shared is None or refusal(self.view):
             return VrrpPlace(router_id, self.view.central.name if self.view.central is not None else "")
-        return VrrpPlace(router_id, shared.name, shared.virtual_router, self.allocated.is_master)
+        found, wanted, is_master = self.observed(shared.name), shared.virtual_router, self.allocated.is_master
+        lacking = frozenset[KernelObject]()
+        if is_master and found is not None and wanted is not None:
+            lacking = wanted.lacking((*found.addresses, *found.link_locals), found.routes)
+        return VrrpPlace(router_id, shared.name, wanted, is_master, lacking)
 
 
 class Drafts:

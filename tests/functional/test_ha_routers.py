@@ -150,6 +150,31 @@ def test_a_change_of_the_document_reaches_the_master_without_a_switch(site: HaSi
     wait_for(lambda: len(site.routes) == 3)
     assert site.pids == pids
 
+    closed = ha_document(gw_port=None, gw_port_host=None, external_gateway_info=None, _floatingips=[])
+    closed["router"] |= {"_snat_router_interfaces": [], "_floatingip_agent_interfaces": []}
+    site.write(closed)
+    wait_for(lambda: site.addresses == {f"{HA_DEVICE} {PRIMARY}"})
+    assert site.routes == set()
+    site.write(document)
+    wait_for(lambda: site.addresses == VIRTUAL)
+    wait_for(lambda: len(site.routes) == 3)
+    assert site.pids == pids
+
+
+def test_addresses_that_go_with_a_device_come_back_with_it(site: HaSite) -> None:
+    site.become_master()
+    pids, routes = site.pids, site.routes
+    gateway = next(link["ifname"] for link in lab.ip_json("link", netns=SNAT) if link["ifname"].startswith("qg-"))
+    lab.run("ip", "-n", SNAT, "link", "delete", gateway)
+    wait_for(lambda: site.addresses != VIRTUAL)
+    wait_for(lambda: site.addresses == VIRTUAL and site.routes == routes)
+    assert site.pids == pids
+    wait_for(lambda: site.state() == "in sync")
+    site.audited()
+    before = site.writes
+    site.audited()
+    assert site.writes == before
+
 
 def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: Path) -> None:
     site.write(ha_document())
