@@ -148,9 +148,9 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
     theirs = [*kernel.nftables.observe(own.namespace), *kernel.iptables.observe(own.namespace, ALL_TABLES)]
     if not any(map(has_l3_agent_chains, theirs)):
         return [NO_CHAINS]
-    present = {effect for table in theirs for describe in _ALWAYS for effect in describe(table, ours=False)}
+    present = {effect for table in theirs for describe in _DESCRIBERS for effect in describe(table, ours=False)}
     wanted = dict.fromkeys(
-        effect for table in own.all_tables for describe in _ALWAYS for effect in describe(table, ours=True)
+        effect for table in own.all_tables for describe in _DESCRIBERS for effect in describe(table, ours=True)
     )
     if _is_central(kernel, own.namespace):  # neutron-l3-agent has no helpers for distributed floating IPs
         wanted |= dict.fromkeys(effect for table in own.all_tables for effect in _helpers(table, ours=True))
@@ -256,7 +256,7 @@ def _helpers(table: Table, ours: bool) -> Iterator[str]:
             yield f"{command}: conntrack helper {rule.target.name} for {ports}"
 
 
-_ALWAYS = (_effects, _closed_subnets)
+_DESCRIBERS = (_effects, _closed_subnets)
 
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:

@@ -221,18 +221,14 @@ def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite)
     wait_for(lambda: site.addresses == VIRTUAL)
 
 
-@pytest.mark.parametrize("ha", [False, True])
-def test_a_legacy_ha_router_that_becomes_distributed_gets_its_link_local_addresses(site: HaSite, ha: bool) -> None:
+def test_a_legacy_ha_router_that_becomes_distributed_gets_its_link_local_addresses(site: HaSite) -> None:
     legacy = ha_document(distributed=False)
     for key in ("_snat_router_interfaces", "_floatingip_agent_interfaces"):
         del legacy["router"][key]
     site.write(legacy)
     site.daemon.start()
     wait_for(lambda: f"{HA_DEVICE} {PRIMARY}" in addresses_of(f"qrouter-{ROUTER}"))
-    distributed = ha_document(ha=ha, gw_port_host="compute1")
-    if not ha:
-        del distributed["router"]["_ha_interface"]
-    site.write(distributed)
+    site.write(ha_document())
     wait_for(lambda: site.state() == "in sync" and (lab.NETNS / SNAT).exists())
     wait_for(lambda: devices_without_link_local(f"qrouter-{ROUTER}") == set())
     site.audited()
