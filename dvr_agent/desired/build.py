@@ -15,10 +15,13 @@ from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qos import unlimited_texts
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.without_ipv6 import ipv4_part, omission_text
-from dvr_agent.model.router import ExtraRoute, IpAddress
+from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, IpAddress
 from dvr_agent.plural import count
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.sysctl import Sysctl
 
+LINK_LOCAL_OF_MAC = "0"
+"""``addr_gen_mode``: the kernel makes a link-local address of each MAC address (IN6_ADDR_GEN_MODE_EUI64)."""
 MAX_SKIPPED = 10
 """Number of ports without neighbour that get a warning each; one more warning counts the rest."""
 
@@ -66,7 +69,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     if central is not None and router.distributed:
         snat, realised = central
         used |= realised
-    whole = DesiredRouter(qrouter, base, piece, snat)
+    whole = _with_link_locals(DesiredRouter(qrouter, base, piece, snat), allocations)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
     left_out = (*omitted_texts(router, view.settings), *helper_omissions(view), *ndp_proxy.ndp_omissions(view))
     omitted = (*left_out, *unlimited_texts(view), *no_ipv6, *filter(None, [refusal(view)]))
@@ -88,6 +91,25 @@ def _with_allocations(view: HostView, allocations: HostAllocations) -> HostView:
         found_proxies=proxies,
         found_forwardings=forwardings,
     )
+
+
+def _with_link_locals(whole: DesiredRouter, allocations: HostAllocations) -> DesiredRouter:
+    """Return the desired state in which the kernel makes link-local addresses where they are lacking.
+
+    Of an HA router neutron-l3-agent has switched them off in the qrouter namespace, too, and so has this agent while
+    the router was a legacy one.
+    """
+    if not allocations.without_link_locals:
+        return whole
+
+    def fitting(state: NamespaceState) -> NamespaceState:
+        if state.name not in allocations.without_link_locals:
+            return state
+        devices = ("default", *(link.name for link in state.links if link.mtu >= IPV6_MIN_MTU))
+        modes = frozenset(Sysctl(f"ipv6/conf/{device}/addr_gen_mode", LINK_LOCAL_OF_MAC) for device in devices)
+        return replace(state, sysctls=state.sysctls | modes)
+
+    return replace(whole, qrouter=fitting(whole.qrouter), snat=whole.snat and fitting(whole.snat))
 
 
 def _where_ipv6_is(

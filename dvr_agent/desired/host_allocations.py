@@ -38,6 +38,7 @@ class HostAllocations:
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
+    :ivar without_link_locals: namespaces with a device that lacks its link-local address, though VRRP does not own it
     :ivar forwardings: rules in the kernel for port forwardings; empty unless the objects are not known: then they stay
     :ivar is_master: this host is the master of the HA router's virtual router
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
@@ -50,6 +51,7 @@ class HostAllocations:
     marks: tuple[tuple[str, int], ...] = ()
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    without_link_locals: frozenset[str] = frozenset()
     forwardings: tuple[FilterRule, ...] = ()
     is_master: bool = False
     missing_helpers: frozenset[MissingHelper] = frozenset()

@@ -31,12 +31,12 @@ class Rivals(NamedTuple):
 def find_rivals(documents: Iterable[tuple[str, Router]]) -> dict[str, list[Rivals]]:
     """Return name → what the document and an earlier or later one claim both.
 
-    A router that is not built (HA, administratively down) claims nothing.
+    A router that is administratively down claims nothing.
     """
     first: dict[str, tuple[str, Claim]] = {}
     found: dict[str, list[Rivals]] = {}
     for name, router in documents:
-        if router.ha or not router.admin_state_up:
+        if not router.admin_state_up:
             continue
         for claim in claims_anywhere(router):
             other, theirs = first.setdefault(claim.key, (name, claim))

@@ -252,7 +252,7 @@ def _ports(entry: Mapping[str, Any], key: str, at: At) -> PortRange:
 
 def _qos_policy(entry: Mapping[str, Any], at: At) -> QosPolicy:
     """Read a policy; rules of other kinds are ignored, they are for the ports of instances."""
-    limits: dict[str, BandwidthLimit] = {}
+    limits: dict[str, BandwidthLimit | None] = {}
     here: At = (at, "rules")
     for index, item in enumerate(array(entry.get("rules", []), here)):
         place: At = (here, index)
@@ -269,10 +269,11 @@ def _direction(rule: Mapping[str, Any], at: At) -> str:
     return str(value)
 
 
-def _limit(rule: Mapping[str, Any], at: At) -> BandwidthLimit:
-    rate = values.number(rule["max_kbps"], (at, "max_kbps"), 1, MAX_KBPS)
+def _limit(rule: Mapping[str, Any], at: At) -> BandwidthLimit | None:
+    """Read a limit; None for a rate of 0, with which neutron-l3-agent limits nothing."""
+    rate = values.number(rule["max_kbps"], (at, "max_kbps"), 0, MAX_KBPS)
     burst = values.number(rule.get("max_burst_kbps") or 0, (at, "max_burst_kbps"), 0, MAX_KBPS)
-    return BandwidthLimit(rate, burst or max(1, int(rate * DEFAULT_BURST)))
+    return BandwidthLimit(rate, burst or max(1, int(rate * DEFAULT_BURST))) if rate else None
 
 
 def _gateway_policy(value: object, at: At) -> str | None:

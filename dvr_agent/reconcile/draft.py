@@ -13,7 +13,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
-from dvr_agent.model.router import Router
+from dvr_agent.model.router import IPV6_MIN_MTU, Router
 from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
@@ -24,6 +24,7 @@ from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
 from dvr_agent.reconcile.trust import Vouched, as_observed, names_of
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import FilterRule
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -74,7 +75,11 @@ class Draft:
         shared, router_id = self.state.shared_by_hosts, self.view.router.id
         if shared is None or refusal(self.view):
             return VrrpPlace(router_id, self.view.central.name if self.view.central is not None else "")
-        return VrrpPlace(router_id, shared.name, shared.virtual_router, self.allocated.is_master)
+        found, wanted, is_master = self.observed(shared.name), shared.virtual_router, self.allocated.is_master
+        lacking = frozenset[KernelObject]()
+        if is_master and found is not None and wanted is not None:
+            lacking = wanted.lacking((*found.addresses, *found.link_locals), found.routes)
+        return VrrpPlace(router_id, shared.name, wanted, is_master, lacking)
 
 
 class Drafts:
@@ -114,6 +119,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            without_link_locals=known.without_link_locals,
             forwardings=known.forwardings,
             is_master=known.is_master,
             missing_helpers=missing_helpers(self._kernel.iptables, view),
@@ -186,6 +192,7 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            without_link_locals=self._without_link_locals(draft),
             forwardings=self._forwardings(draft),
             is_master=is_master(draft),
             missing_helpers=draft.allocated.missing_helpers,
@@ -234,6 +241,20 @@ class Drafts:
         self._memory.router(draft.view.router.id).without_ipv6 = found
         return found
 
+    def _without_link_locals(self, draft: Draft) -> frozenset[str]:
+        """Return the namespaces with a device that lacks its link-local address, but for those of VRRP.
+
+        The next draft begins with them.
+        """
+        wanted = (draft.state.qrouter, draft.state.snat)
+        found = frozenset(
+            state.name
+            for state, desired in zip((draft.qrouter, draft.snat), wanted, strict=True)
+            if state is not None and desired is not None and desired.virtual_router is None and _lacks(state, desired)
+        )
+        self._memory.router(draft.view.router.id).without_link_locals = found
+        return found
+
     def _ipv6_switch(self, state: NamespaceState, view: HostView) -> str:
         """Return the parameter that has switched IPv6 off in a namespace; empty: it is on."""
         if DISABLE_IPV6 in state.sysctls:
@@ -260,8 +281,11 @@ class Drafts:
 
 
 def _with_known_ha_interface(router: Router, memory: RouterMemory) -> Router:
-    """Return an HA router with its last HA port if its document lacks it: the server may leave it out for a moment."""
-    if not router.ha:
+    """Return a legacy HA router with its last HA port if its document lacks it: it would be left alone without.
+
+    A distributed one without HA port has its snat namespace on other hosts (``sources/neutron/fetch/ha_ports.py``).
+    """
+    if not router.ha or router.distributed:
         memory.ha_interface = None
     elif router.ha_interface is not None:
         memory.ha_interface = router.ha_interface
@@ -277,6 +301,13 @@ def is_master(draft: Draft) -> bool:
         return False
     observed = draft.observed(wanted.name)
     return observed is not None and wanted.virtual_router.primary in observed.addresses
+
+
+def _lacks(state: NamespaceState, desired: NamespaceState) -> bool:
+    """Return True if a device that is up and can have IPv6 has no link-local address."""
+    here = {one.device for one in (*state.link_locals, *state.addresses) if one.cidr.startswith("fe80:")}
+    up = {link.name for link in state.links if link.up and link.mtu >= IPV6_MIN_MTU}
+    return any(link.name in up and link.name not in here for link in desired.links)
 
 
 def _has_ipv6(state: NamespaceState) -> bool:

@@ -56,6 +56,8 @@ from dvr_agent.state.translations import dnat_pairs, ports_of
 
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""
+NDP_CHAIN = "neutron-l3-agent-NDP"
+"""Accepts packets to proxied addresses and drops all others; packets to an internal IPv6 subnet are sent there."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
 _LIMITS = Ownership(limited=names.LIMITED)
 _FIP_RULES = Ownership(prefixes=(names.FIP_TO_ROUTER,), rules=RuleOwner.BY_IIF)
@@ -146,8 +148,10 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
     theirs = [*kernel.nftables.observe(own.namespace), *kernel.iptables.observe(own.namespace, ALL_TABLES)]
     if not any(map(has_l3_agent_chains, theirs)):
         return [NO_CHAINS]
-    present = {effect for table in theirs for effect in _effects(table, ours=False)}
-    wanted = dict.fromkeys(effect for table in own.all_tables for effect in _effects(table, ours=True))
+    present = {effect for table in theirs for describe in _DESCRIBERS for effect in describe(table, ours=False)}
+    wanted = dict.fromkeys(
+        effect for table in own.all_tables for describe in _DESCRIBERS for effect in describe(table, ours=True)
+    )
     if _is_central(kernel, own.namespace):  # neutron-l3-agent has no helpers for distributed floating IPs
         wanted |= dict.fromkeys(effect for table in own.all_tables for effect in _helpers(table, ours=True))
         present |= {effect for table in theirs for effect in _helpers(table, ours=False)}
@@ -230,6 +234,14 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
 
 
+def _closed_subnets(table: Table, ours: bool) -> Iterator[str]:
+    """Describe the subnets whose addresses neighbours outside do not reach, but for NDP proxies."""
+    command = "ip" if table.family == 4 else "ip6"
+    for rule in _rules(table, ours):
+        if rule.iif is not None and rule.dst is not None and rule.target in (Verdict("DROP"), Jump(NDP_CHAIN)):
+            yield f"{command}: {rule.dst} is closed on {rule.iif}"
+
+
 def _destination(rule: FilterRule) -> str:
     ports = ports_of(rule)
     return str(rule.dst) if ports is None else f"{rule.dst} {ports[0]} port {ports[1]}-{ports[2]}"
@@ -242,6 +254,9 @@ def _helpers(table: Table, ours: bool) -> Iterator[str]:
         if isinstance(rule.target, CtHelper):
             ports = ", ".join(match.text for match in rule.matches)
             yield f"{command}: conntrack helper {rule.target.name} for {ports}"
+
+
+_DESCRIBERS = (_effects, _closed_subnets)
 
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:

@@ -44,6 +44,7 @@ class RouterMemory:
     :ivar scope_marks: (address scope, mark) of its connections when this process first read its namespaces; None: not
         read yet.  Our own rules keep these marks, so that they need not be read again
     :ivar without_ipv6: (namespace, parameter) of those in which IPv6 was off when they were last read
+    :ivar without_link_locals: namespaces with a device that lacked its link-local address when it was last read
     :ivar forwardings: rules for port forwardings when they were last read, where only the kernel knows them
     :ivar is_master: this host was the master of the HA router when its namespace was last read
     :ivar ha_interface: the last one that a document of the HA router had
@@ -56,6 +57,7 @@ class RouterMemory:
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    without_link_locals: frozenset[str] = frozenset()
     forwardings: tuple[FilterRule, ...] = ()
     is_master: bool = False
     ha_interface: HaInterface | None = None

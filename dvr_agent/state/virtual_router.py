@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.kind import KernelObject
@@ -36,6 +37,17 @@ class VirtualRouterState:
     may_start: bool = True
     gateways: tuple[Hop, ...] = ()
     check_interval: int = 0
+
+    def without(self, lacking: Collection[KernelObject]) -> VirtualRouterState:
+        """Return the virtual router without some of its addresses and routes."""
+        addresses = tuple(one for one in self.addresses if one not in lacking)
+        return replace(self, addresses=addresses, routes=tuple(one for one in self.routes if one not in lacking))
+
+    def lacking(self, addresses: Iterable[Address], routes: Iterable[Route]) -> frozenset[KernelObject]:
+        """Return what the master has to have and is not among what it has."""
+        places, keys = {(one.device, one.ip) for one in addresses}, {one.key for one in routes}
+        absent = (one for one in self.addresses if (one.device, one.ip) not in places)
+        return frozenset([*absent, *(one for one in self.routes if one.key not in keys)])
 
     def holds(self, item: KernelObject) -> bool:
         """Return True if an object is the master's: it is neither added, changed nor removed by anybody else."""

@@ -132,7 +132,7 @@ class Speaker:
         return namespace == self.namespace and router.agreement == self._router.agreement
 
     def change(self, router: VirtualRouter, digest: str, echo: Sequence[int]) -> None:
-        """Go on with other addresses and routes; a master's are changed at once.
+        """Go on with other addresses and routes; a master's are changed at once, and lost ones are added again.
 
         :param echo: descriptors of the raw sockets for the gateways
         :raises OSError: they are none; nothing is changed
@@ -144,8 +144,7 @@ class Speaker:
         if self.state is not State.MASTER:
             return
         stale = [one for one in (*old.routes, *reversed(old.addresses)) if one not in _all(router)]
-        new = [one for one in (*router.addresses, *router.routes) if one not in _all(old)]
-        self._complain(self._requests.remove(stale) + self._requests.add(new))
+        self._complain(self._requests.remove(stale) + self._requests.add((*router.addresses, *router.routes)))
         frames = set(old.frames)
         self._announce([one for one in router.frames if one not in frames])
 

@@ -15,7 +15,18 @@ import pytest
 
 from dvr_agent.vrrp.advert import LOWEST
 from tests.support import lab
-from tests.support.ha_rig import HA_BRIDGE, RECORDED, ROUTER, VIRTUAL, HaSite, Peer, ha_document
+from tests.support.ha_rig import (
+    HA_BRIDGE,
+    HA_DEVICE,
+    PRIMARY,
+    RECORDED,
+    ROUTER,
+    SNAT,
+    VIRTUAL,
+    HaSite,
+    Peer,
+    ha_document,
+)
 from tests.support.requirements import require
 from tests.support.vrrp_rig import VRRP, frames, join, split, tap
 from tests.support.waiting import wait_for
@@ -150,6 +161,31 @@ def test_a_change_of_the_document_reaches_the_master_without_a_switch(site: HaSi
     wait_for(lambda: len(site.routes) == 3)
     assert site.pids == pids
 
+    closed = ha_document(gw_port=None, gw_port_host=None, external_gateway_info=None, _floatingips=[])
+    closed["router"] |= {"_snat_router_interfaces": [], "_floatingip_agent_interfaces": []}
+    site.write(closed)
+    wait_for(lambda: site.addresses == {f"{HA_DEVICE} {PRIMARY}"})
+    assert site.routes == set()
+    site.write(document)
+    wait_for(lambda: site.addresses == VIRTUAL)
+    wait_for(lambda: len(site.routes) == 3)
+    assert site.pids == pids
+
+
+def test_addresses_that_go_with_a_device_come_back_with_it(site: HaSite) -> None:
+    site.become_master()
+    pids, routes = site.pids, site.routes
+    gateway = next(link["ifname"] for link in lab.ip_json("link", netns=SNAT) if link["ifname"].startswith("qg-"))
+    lab.run("ip", "-n", SNAT, "link", "delete", gateway)
+    wait_for(lambda: site.addresses != VIRTUAL)
+    wait_for(lambda: site.addresses == VIRTUAL and site.routes == routes)
+    assert site.pids == pids
+    wait_for(lambda: site.state() == "in sync")
+    site.audited()
+    before = site.writes
+    site.audited()
+    assert site.writes == before
+
 
 def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: Path) -> None:
     site.write(ha_document())
@@ -161,6 +197,22 @@ def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: P
         wait_for(lambda: site.state() is None)
         wait_for(lambda: other.is_master)
         assert list(site.confs.iterdir()) == []
+
+
+def test_a_host_that_is_removed_from_vrrp_yields_and_keeps_the_distributed_part(site: HaSite, tmp_path: Path) -> None:
+    site.become_master()
+    with peer(tmp_path) as other:
+        wait_for(lambda: other.is_listening)
+        removed = ha_document(gw_port_host="network2")
+        del removed["router"]["_ha_interface"]
+        site.write(removed)
+        wait_for(lambda: other.is_master)
+        wait_for(lambda: site.state() == "in sync" and namespaces_of(ROUTER) == {f"qrouter-{ROUTER}"})
+        assert not site.confs.exists() or list(site.confs.iterdir()) == []
+
+
+def namespaces_of(router_id: str) -> set[str]:
+    return {path.name for path in lab.NETNS.iterdir() if path.name.endswith(router_id)}
 
 
 def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite) -> None:
@@ -178,6 +230,37 @@ def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite)
     site.write(ha_document())
     wait_for(lambda: site.is_master)
     wait_for(lambda: site.addresses == VIRTUAL)
+
+
+def test_a_legacy_ha_router_that_becomes_distributed_gets_its_link_local_addresses(site: HaSite) -> None:
+    legacy = ha_document(distributed=False)
+    for key in ("_snat_router_interfaces", "_floatingip_agent_interfaces"):
+        del legacy["router"][key]
+    site.write(legacy)
+    site.daemon.start()
+    wait_for(lambda: f"{HA_DEVICE} {PRIMARY}" in addresses_of(f"qrouter-{ROUTER}"))
+    site.write(ha_document())
+    wait_for(lambda: site.state() == "in sync" and (lab.NETNS / SNAT).exists())
+    wait_for(lambda: devices_without_link_local(f"qrouter-{ROUTER}") == set())
+    site.audited()
+    before = site.writes
+    site.audited()
+    assert site.writes == before
+
+
+def addresses_of(namespace: str) -> set[str]:
+    if not (lab.NETNS / namespace).exists():
+        return set()
+    return {
+        f"{link['ifname']} {one['local']}/{one['prefixlen']}"
+        for link in lab.ip_json("address", netns=namespace)
+        for one in link["addr_info"]
+    }
+
+
+def devices_without_link_local(namespace: str) -> set[str]:
+    there = {one.split()[0] for one in addresses_of(namespace) if " fe80:" in one}
+    return {link["ifname"] for link in lab.ip_json("link", netns=namespace)} - {"lo"} - there
 
 
 def test_a_backup_that_becomes_an_ordinary_router_gets_its_link_local_addresses(site: HaSite, tmp_path: Path) -> None:

@@ -64,6 +64,21 @@ def test_a_virtual_router_is_planned_handed_over_changed_and_ended(side: Ours) -
     one.close()
 
 
+def test_a_master_adds_again_what_another_program_has_removed(side: Ours) -> None:
+    one = service(side)
+    one.apply(place(FLOATING))
+    until(lambda: side.addresses == EVERYTHING)
+    device = next(found.device for found in state(LOW, 1, FLOATING).addresses if found.cidr == FLOATING)
+    lab.run("ip", "-n", SPACE, "address", "delete", FLOATING, "dev", device)
+    assert side.addresses == EVERYTHING - {FLOATING}
+    found = place(FLOATING)
+    assert found.state is not None
+    lacking = found.state.lacking((one for one in found.state.addresses if one.cidr != FLOATING), found.state.routes)
+    one.apply(replace(found, is_master=True, lacking=lacking))
+    until(lambda: side.addresses == EVERYTHING)
+    one.close()
+
+
 def test_an_agent_that_starts_anew_writes_nothing(side: Ours) -> None:
     before = service(side)
     before.apply(place(FLOATING))

@@ -89,3 +89,20 @@ def test_with_open_vswitch_too(host: lab.Host, tmp_path: Path, recorded_on: str)
             actual = normalised(scenario.observe(), scenario.document, kinds=True)
             assert differences(normalised(scenario.wanted, scenario.document, kinds=True), actual) == []
             assert not reconciler.reconcile(parse(scenario)).plan
+
+
+def test_not_handed_back_before_subnets_are_closed_from_outside(host: lab.Host, tmp_path: Path) -> None:
+    scenario = ExtensionScenario("q6_ndp_proxy", "compute1")
+    recorded = recorded_filter(scenario)
+    agent = make_host(host, "compute1", [scenario], tmp_path, MODES["compute1"], *Extension)
+    agent.reconcile(parse(scenario))
+    agent.flush()
+    snat = f"snat-{scenario.router['id']}"
+    lines = recorded[snat]["6"].splitlines(keepends=True)
+    recorded[snat]["6"] = "".join(
+        line for line in lines if "-A neutron-l3-agent-FORWARD" not in line or "NDP" not in line
+    )
+    restore_filter(recorded, LEGACY)
+    own = {one.namespace: one for one in find_own_objects(agent.kernel)}
+    (missing,) = missing_effects(agent.kernel, own[snat])
+    assert missing == "ip6: 2001:db8:a:1::/64 is closed on qg-a5dc38e6-c3"

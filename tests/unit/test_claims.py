@@ -293,7 +293,9 @@ def test_a_holder_whose_namespaces_cannot_be_read_keeps_what_it_claims(bench: Be
     assert not bench.reconciler.reconcile(higher, in_resync=True).plan
 
 
-def test_check_compares_documents_of_any_host(one: Router, two: Router) -> None:
+@pytest.mark.parametrize("ha", [False, True])
+def test_check_compares_documents_of_any_host(one: Router, two: Router, ha: bool) -> None:
+    one, two = replace(one, ha=ha), replace(two, ha=ha)
     found = find_rivals([("a.json", with_fip(replace(one, gateway_host="x"))), ("b.json", with_fip(two))])
     assert sorted(found) == ["a.json", "b.json"]
     (rival,) = found["b.json"]

@@ -51,12 +51,22 @@ def _without(address: str, text: str) -> str:
     return "\n".join(line for line in text.split("\n") if address not in line)
 
 
-@pytest.mark.parametrize("scenario", ["q2_ha_dvr_pair", "q3_ha_legacy_pair"])
-def test_a_document_that_lacks_the_ha_port_changes_nothing(scenario: str, tmp_path: Path) -> None:
+def test_a_document_of_a_legacy_router_that_lacks_the_ha_port_changes_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, mode=AgentMode.DVR_SNAT)
-    router = load_features(scenario, "compute1")
+    router = load_features("q3_ha_legacy_pair", "compute1")
     assert bench.reconciler.reconcile(router).plan
     assert not bench.reconciler.reconcile(replace(router, ha_interface=None)).plan
+
+
+def test_a_distributed_router_without_ha_port_has_its_snat_namespace_on_other_hosts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode=AgentMode.DVR_SNAT)
+    router = load_features("q2_ha_dvr_pair", "compute1")
+    bench.reconciler.reconcile(router)
+    snat = f"snat-{router.id}"
+    assert bench.kernel.namespaces.exists(snat)
+    bench.reconciler.reconcile(replace(router, ha_interface=None))
+    assert not bench.kernel.namespaces.exists(snat)
+    assert bench.kernel.namespaces.exists(f"qrouter-{router.id}")
 
 
 def test_what_vrrp_holds_is_no_difference_on_the_master_nor_on_a_backup() -> None:

@@ -55,7 +55,9 @@ def test_first_report_has_the_keys_of_neutron_l3_agent(server: Server, tmp_path:
 def test_later_reports_count_and_have_no_start_flag(server: Server, tmp_path: Path) -> None:
     server.add(1)
     server.add(2, gw_port=None, _floatingips=[])
-    server.add(3, distributed=False, ha=True)
+    server.add(3, distributed=False, ha=True)  # without a port for VRRP on this host
+    server.add(4, ha=True)
+    server.add(5, distributed=False)
     with desk(server, tmp_path, report_interval=SOON) as a:
         a.sync()
         server.wait(lambda: server.calls[-1][0] == "report_state" and server.calls[-1][1]["configurations"]["routers"])
@@ -63,7 +65,7 @@ def test_later_reports_count_and_have_no_start_flag(server: Server, tmp_path: Pa
     last = reports[-1]
     assert set(last) == STATE_KEYS - {"start_flag"}
     counted = {key: last["configurations"][key] for key in ("routers", "ex_gw_ports", "interfaces", "floating_ips")}
-    assert counted == {"routers": 2, "ex_gw_ports": 1, "interfaces": 2, "floating_ips": 1}
+    assert counted == {"routers": 4, "ex_gw_ports": 3, "interfaces": 4, "floating_ips": 3}
     assert len({report["uuid"] for report in reports}) == len(reports)
 
 

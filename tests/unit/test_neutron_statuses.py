@@ -381,8 +381,9 @@ def test_agent_gateway_port_of_a_network_never_in_use_is_kept(server: Server, tm
         assert released(server) == []
 
 
-def test_agent_gateway_port_that_a_document_needs_is_kept(server: Server, tmp_path: Path) -> None:
-    first, second = server.add(1), server.add(2)
+@pytest.mark.parametrize("ha", [False, True])
+def test_agent_gateway_port_that_a_document_needs_is_kept(server: Server, tmp_path: Path, ha: bool) -> None:
+    first, second = server.add(1), server.add(2, ha=ha)
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(first)

@@ -322,6 +322,15 @@ def test_routers_that_need_no_agent_gateway_port(server: Server, tmp_path: Path,
         assert server.of("get_ports_by_subnet") == []
 
 
+def test_a_distributed_ha_router_gets_neighbours_and_an_agent_gateway_port(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1, _floatingip_agent_interfaces=[], ha=True)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        router = a.router(router_id)
+        assert [port.host for port in router.agent_gateways] == [HOST]
+        assert [len(ports) for _, ports in router.ports_by_subnet] == [len(next(iter(server.ports.values())))]
+
+
 def test_without_external_networks_no_agent_gateway_port_is_asked_for(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1, _floatingip_agent_interfaces=[])
     with desk(server, tmp_path, mode=AgentMode.DVR_NO_EXTERNAL) as a:

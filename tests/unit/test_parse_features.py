@@ -116,8 +116,8 @@ OTHER = "00000000-0000-4000-8000-000000000001"
         ("q5_qos", lambda document: document["qos_policies"][0].update(id="x"), 'fip_qos: $.qos_policies[0].id is "x"'),
         (
             "q5_qos",
-            lambda document: document["qos_policies"][0]["rules"][0].update(max_kbps=0),
-            "[0].rules[0].max_kbps is 0: expected a number from 1 to",
+            lambda document: document["qos_policies"][0]["rules"][0].update(max_kbps=-1),
+            "[0].rules[0].max_kbps is -1: expected a number from 0 to",
         ),
         (
             "q6_ndp_proxy",
@@ -147,6 +147,18 @@ def test_bad_object_is_omitted_and_named_and_the_others_stay(scenario: str, chan
     assert len(router.features.port_forwardings or ()) + len(router.features.qos_policies or ()) >= (
         len(before.features.port_forwardings or ()) + len(before.features.qos_policies or ()) - 2
     )
+
+
+def test_a_rate_of_zero_is_no_limit_as_in_neutron() -> None:
+    document = feature_document("q5_qos", "compute1")
+    zero = {"max_kbps": 0, "max_burst_kbps": 0}
+    other = {"direction": "egress", "max_kbps": 1000}
+    rules = [{"direction": "egress", **zero}, other, {"direction": "ingress", "max_kbps": 10, "max_burst_kbps": 0}]
+    policy = document["qos_policies"][0] | {"rules": rules}
+    router = parse(document | {"qos_policies": [policy]})
+    assert not router.omitted
+    (found,) = router.features.qos_policies or ()
+    assert (found.egress, found.ingress) == (None, BandwidthLimit(10, 8))
 
 
 def test_bad_list_makes_the_document_bad() -> None:

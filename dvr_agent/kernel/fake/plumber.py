@@ -16,7 +16,7 @@ from dvr_agent.kernel.fake import routes
 from dvr_agent.kernel.fake.faults import Faults
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
 from dvr_agent.kernel.kinds import HANDLER_OF
-from dvr_agent.state.address import ADDRESS_KIND
+from dvr_agent.state.address import ADDRESS_KIND, Address, has_ethernet_address, kernel_link_local
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.limit import LIMIT_KIND, Drops, Limit
@@ -27,6 +27,9 @@ from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.sysctl import Sysctl
+
+LINK_LOCAL_OF_MAC = "0"
+"""``addr_gen_mode`` in which the kernel makes link-local addresses."""
 
 
 class FakePlumber:
@@ -60,6 +63,7 @@ class FakePlumber:
             ownership,
             links=frozenset(Link(name, one.mac, one.mtu, one.up) for name, one in there.links.items() if owns(name)),
             sysctls=frozenset(Sysctl(key, there.sysctls[key]) for key in keys if key in there.sysctls),
+            link_locals=_link_locals(there, found[ADDRESS_KIND.field]),
             loopback=Link("lo", lo.mac, lo.mtu, lo.up) if lo is not None and ownership.kernel_rules else None,
             **found,
         )
@@ -212,6 +216,19 @@ _REMOVALS: dict[AnyKind, Callable[[FakeNamespace, Any], None]] = {
 
 _REFUSALS: dict[AnyKind, Callable[[FakeNamespace, Any, Action], int]] = {ROUTE_KIND: _refuse_route}
 """Functions that return the errno with which Linux refuses an object, 0: none; other kinds need only their devices."""
+
+
+def _link_locals(there: FakeNamespace, addresses: Collection[Address]) -> frozenset[Address]:
+    """Return the link-local addresses that the kernel has made of MAC addresses, and that nobody has added, too."""
+    taken = {(one.device, one.ip) for one in addresses}
+    able = (
+        kernel_link_local(name, link.mac)
+        for name, link in there.links.items()
+        if name != "lo" and link.up and has_ethernet_address(link.mac)
+        if there.sysctls.get(f"ipv6/conf/{name}/addr_gen_mode") == LINK_LOCAL_OF_MAC
+        if there.sysctls.get(f"ipv6/conf/{name}/disable_ipv6") == "0"
+    )
+    return frozenset(one for one in able if (one.device, one.ip) not in taken)
 
 
 def _seen_neighbours(found: dict[str, Any], wanted: Collection[Neighbour] | None) -> frozenset[Neighbour]:

@@ -21,6 +21,7 @@ from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.timerfd import TimerFd
+from dvr_agent.plural import count
 from dvr_agent.services.children import Children
 from dvr_agent.services.ha_files import routers_with_files
 from dvr_agent.services.keepalived.conf import is_same, keepalived_text
@@ -31,6 +32,7 @@ from dvr_agent.services.keepalived.prompts import Prompts
 from dvr_agent.services.launch import CONFIG, Program
 from dvr_agent.services.processes import read_pid_file
 from dvr_agent.services.vrrp.place import VrrpPlace
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.virtual_router import VirtualRouterState
 
 LOG = logging.getLogger(__name__)
@@ -38,6 +40,19 @@ LOG = logging.getLogger(__name__)
 NAME = "keepalived"
 RELOAD_INTERVALS = 1.5
 """Advertisement intervals between two reloads of one keepalived."""
+
+
+@dataclass(slots=True)
+class _Lacking:
+    """Addresses and routes of the master that the kernel does not have, though keepalived has been told of them.
+
+    :ivar since: when they were first missed
+    :ivar tried: keepalived has been made to add them again
+    """
+
+    objects: frozenset[KernelObject]
+    since: float
+    tried: bool = False
 
 
 @dataclass(slots=True)
@@ -63,6 +78,9 @@ class KeepalivedService:
         self._confs, self._pids, self._action, self._tells_conntrackd = confs, pids, action, tells_conntrackd
         self._children = Children(NAME)
         self._reloads: dict[str, _Reload] = {}
+        self._lacking: dict[str, _Lacking] = {}
+        self._looks: dict[str, float] = {}
+        """Router id → when to look whether its addresses and routes are there."""
         self._namespaces: dict[str, str] = {}
         self._silent: dict[str, str] = {}
         """Router whose gateways are checked → that which did not answer this host when it was last master, or ""."""
@@ -97,7 +115,8 @@ class KeepalivedService:
         files, program = self._files(router_id), self._program(place)
         self._namespaces[router_id] = place.namespace
         try:
-            self._write(files, state)
+            told = self._without_lacking(place, files, state)
+            self._write(files, told)
             if self._children.find(router_id, program):
                 if files.is_unread:
                     self._reload(router_id, files, state)
@@ -165,12 +184,15 @@ class KeepalivedService:
             router_id, text = next(iter(dead.items()))
             raise ServiceFatalError(f"router {router_id}: {text}")
         now = time.monotonic()
+        looks = [router_id for router_id, due in self._looks.items() if due <= now]
+        for router_id in looks:
+            del self._looks[router_id]
         due = [router_id for router_id, one in self._reloads.items() if one.due and one.due <= now]
         for router_id in due:
             self._reloads[router_id].due = 0.0
         self._prompts.tell(now)
         self._set_timer()
-        return [*dead, *due]
+        return [*dead, *due, *looks]
 
     def check(self) -> Collection[str]:
         """Return ids of routers with a stale keepalived, or a dead one."""
@@ -208,8 +230,44 @@ class KeepalivedService:
         files.mark_read()
         reload.last, reload.due = now, 0.0
 
+    def _without_lacking(self, place: VrrpPlace, files: RouterFiles, state: VirtualRouterState) -> VirtualRouterState:
+        """Return what keepalived is to be told: for a moment without what the kernel has been lacking for a while.
+
+        keepalived adds an address or a route when it becomes the master, or when its configuration has a new one.  It
+        does not when another program removes one, or when a device is plugged again.
+        """
+        router_id, lacking, now = place.router_id, place.lacking, time.monotonic()
+        known = self._lacking.get(router_id)
+        if not lacking:
+            self._lacking.pop(router_id, None)
+            return state
+        rest, patience = state.without(lacking), RELOAD_INTERVALS * state.interval
+        if is_same(files.text, self._text(files, rest)):
+            return rest if files.is_unread else state
+        if files.is_unread:
+            self._look_at(router_id, now + patience)
+            return state
+        if known is None or known.objects != lacking:
+            known = self._lacking[router_id] = _Lacking(lacking, now)
+        if known.tried:
+            return state
+        if now < known.since + patience:
+            self._look_at(router_id, known.since + patience)
+            return state
+        LOG.warning(
+            "router %s: the master lacks %s: keepalived is made to add them again",
+            router_id, count(len(lacking), "address or route", "addresses or routes"),
+        )  # fmt: skip
+        known.tried = True
+        self._look_at(router_id, now + patience)
+        return rest
+
+    def _look_at(self, router_id: str, due: float) -> None:
+        self._looks[router_id] = due
+        self._set_timer()
+
     def _set_timer(self) -> None:
-        due = [*(one.due for one in self._reloads.values() if one.due), *self._prompts.times]
+        due = [*(one.due for one in self._reloads.values() if one.due), *self._looks.values(), *self._prompts.times]
         self._timer.set(max(min(due) - time.monotonic(), 0.001) if due else None)
 
     def _note_state(self, place: VrrpPlace, files: RouterFiles, state: VirtualRouterState) -> None:
@@ -252,7 +310,8 @@ class KeepalivedService:
         end_monitor(self._pids, router_id)  # it would note the end as a fail-over
         self._children.end(router_id, self._program_of(router_id), number)
         self._files(router_id).remove()
-        self._reloads.pop(router_id, None)
+        for known in (self._reloads, self._lacking, self._looks):
+            known.pop(router_id, None)
         self._prompts.forget(router_id)
         self._namespaces.pop(router_id, None)
         self._silent.pop(router_id, None)
@@ -263,9 +322,12 @@ class KeepalivedService:
 
     def _wanted_text(self, files: RouterFiles, state: VirtualRouterState) -> str:
         """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
-        conntrackd = files.conntrackd_config if self._tells_conntrackd else None
-        text = keepalived_text(state, files.script(state.vr_id), conntrackd)
+        text = self._text(files, state)
         return files.text if is_same(files.text, text) else text
+
+    def _text(self, files: RouterFiles, state: VirtualRouterState) -> str:
+        conntrackd = files.conntrackd_config if self._tells_conntrackd else None
+        return keepalived_text(state, files.script(state.vr_id), conntrackd)
 
     def _has_traces(self, router_id: str) -> bool:
         """Return True if the router has a process or a file of keepalived."""

@@ -182,7 +182,7 @@ class BuiltinVrrpService:
         return failed
 
     def _serve(self, place: VrrpPlace) -> None:
-        """Hand a virtual router over, unless it is served as it should be."""
+        """Hand a virtual router over, unless it is served as it should be; a master adds what is lacking again."""
         state = place.state
         if state is None:
             return
@@ -191,7 +191,8 @@ class BuiltinVrrpService:
         name, served = digest(data), self._served.get(place.router_id)
         families = {int(one.family) for one in router.gateways}
         with opened_sockets(place.namespace, state.device, state.source, families) as sockets:
-            if served is not None and (served.namespace, served.digest) == (sockets.cookie, name):
+            is_served = served is not None and (served.namespace, served.digest) == (sockets.cookie, name)
+            if is_served and not place.lacking:
                 return
             self._client.serve(place.router_id, sockets, data)
             self._served[place.router_id] = Served(sockets.cookie, name, "")

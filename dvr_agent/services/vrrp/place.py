@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dvr_agent.services.api import Service
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.virtual_router import VirtualRouterState
 
 
@@ -16,12 +17,14 @@ class VrrpPlace:
     :ivar namespace: in which its addresses are; empty: there is none of it on this host
     :ivar state: None: this host takes no part in it, or it is no HA router
     :ivar is_master: this host is the master, by what the namespace had when it was read
+    :ivar lacking: addresses and routes that the namespace did not have then, though this host is the master
     """
 
     router_id: str
     namespace: str
     state: VirtualRouterState | None = None
     is_master: bool = False
+    lacking: frozenset[KernelObject] = frozenset()
 
 
 class VrrpService(Service, Protocol):

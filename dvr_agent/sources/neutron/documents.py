@@ -90,16 +90,17 @@ def make_draft(raw: Json, router_id: str) -> RouterDraft:
     :raises DocumentError: it cannot be written as JSON
     """
     text = encode(raw, document_name(router_id))
-    built = _may_be_built(raw)
-    interfaces = _port_ids(raw, "_interfaces") if built else {}
+    # A legacy router has no permanent neighbours: it asks by ARP, as any router does.
+    distributed = _is_distributed(raw)
+    interfaces = _port_ids(raw, "_interfaces") if distributed else {}
     return RouterDraft(
         router_id,
         text,
         tuple(sorted(interfaces)),
         _statuses(raw),
-        _cidrs(raw) if built else {},
+        _cidrs(raw) if distributed else {},
         interfaces,
-        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if built and _lists_own_ports(raw) else None,
+        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if distributed and _lists_own_ports(raw) else None,
         groups_by_key(raw),
     )
 
@@ -129,7 +130,7 @@ def external_network(raw: Json) -> str | None:
 def network_without_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
     """Return the external network whose agent gateway port the answer lacks; None if nothing is lacking."""
     network = external_network(raw)
-    if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _may_be_built(raw):
+    if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _is_distributed(raw):
         return None
     is_listed = any(
         port.get("network_id") == network and port.get("binding:host_id") in (None, "", settings.host)
@@ -157,9 +158,9 @@ def set_mtus(raw: Json, mtus: Mapping[str, int]) -> None:
             port["mtu"] = mtus[network]
 
 
-def _may_be_built(raw: Json) -> bool:
-    """Return False for the kinds of routers that this agent leaves alone."""
-    return raw.get("distributed") is True and raw.get("ha") is not True
+def _is_distributed(raw: Json) -> bool:
+    """Return True for a distributed router, HA or not."""
+    return raw.get("distributed") is True
 
 
 def _port_ids(raw: Json, *keys: str) -> PortIds:

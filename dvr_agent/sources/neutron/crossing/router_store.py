@@ -63,16 +63,10 @@ class StoredRouter:
         return self.document is not None and self.error is None
 
     @property
-    def may_be_built(self) -> bool:
-        """False if the router is of a kind that this agent leaves alone."""
-        router = self.router
-        return router is None or not router.ha
-
-    @property
     def may_be_distributed(self) -> bool:
         """False for a router that has nothing in a fip namespace."""
         router = self.router
-        return router is None or (router.distributed and not router.ha)
+        return router is None or router.distributed
 
     def may_have_port_in(self, network_id: str) -> bool:
         """Return True if the router has a port in a network, or a bad document, which may have one."""

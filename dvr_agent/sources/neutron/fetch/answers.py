@@ -15,6 +15,7 @@ from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.documents import RouterDraft
 from dvr_agent.sources.neutron.fetch.chunked_fetch import RoutersAnswer
 from dvr_agent.sources.neutron.fetch.enrichment import RouterEnrichment, SubnetPortsFetch
+from dvr_agent.sources.neutron.fetch.ha_ports import HaPorts
 from dvr_agent.sources.neutron.fetch.objects import ObjectFetch
 from dvr_agent.sources.neutron.fetch.sync_progress import SyncProgress
 from dvr_agent.sources.neutron.store.document_builder import DocumentBuilder
@@ -34,6 +35,7 @@ class AnswerProcessor:
         self.enrichment = RouterEnrichment(shared.plugin, shared.host)
         self.objects = ObjectFetch(shared, builder)
         self._subnets = SubnetPortsFetch(shared.plugin, shared.routers, builder)
+        self._ha_ports = HaPorts(shared.routers, builder.cache, self._ask_again)
         self._failures: dict[str, int] = {}
         """Router id → how many answers in a row were errors."""
         self._internal: set[str] = set()
@@ -64,17 +66,20 @@ class AnswerProcessor:
 
     def remove(self, router_id: str) -> None:
         """Delete a router that has left this host, as the server has confirmed."""
+        self._ha_ports.forget(router_id)
         self._failures.pop(router_id, None)
         self._builder.remove(router_id)
 
     def router_deleted(self, notification: RouterDeleted) -> None:
         """Forget a router that exists no more on any host; its Deleted event is out already."""
+        self._ha_ports.forget(notification.router_id)
         self._failures.pop(notification.router_id, None)
         self._builder.router_deleted(notification)
 
     def _process_router(self, router_id: str, raw: Json, query: int, sync: SyncProgress | None) -> OfferResult:
         try:
-            draft = documents.make_draft(self.enrichment.complete(raw), router_id)
+            whole = self.enrichment.complete(self._ha_ports.complete(router_id, raw))
+            draft = documents.make_draft(whole, router_id)
             self._subnets.pull(draft, query, sync)
         except ServerAwayError:
             raise
@@ -113,6 +118,9 @@ class AnswerProcessor:
         seconds = delay(failures, timing.retry_first, timing.retry_max)
         self._shared.fetch_inbox.ask_later(router_id, seconds, Reason.UPDATED)
         return result
+
+    def _ask_again(self, router_id: str) -> None:
+        self._shared.fetch_inbox.ask_later(router_id, self._shared.options.timing.again, Reason.UPDATED)
 
     def _is_left_out(self, router_id: str, raw: Json) -> bool:
         """Return True for a router without gateway where ``handle_internal_only_routers`` is off; it is removed."""

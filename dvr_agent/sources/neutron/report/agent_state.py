@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable
 
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import is_left_alone
 from dvr_agent.sources.neutron.api import Json
 from dvr_agent.sources.neutron.crossing.router_store import StoredRouter
 from dvr_agent.sources.neutron.options import NeutronOptions
@@ -17,7 +18,8 @@ def agent_state(host: HostSettings, options: NeutronOptions, routers: Iterable[S
     :param routers: all routers; those that this agent builds are counted
     :param start: it is the first report of this process
     """
-    built = [stored.router for stored in routers if stored.router is not None and stored.may_be_built]
+    known = [stored.router for stored in routers if stored.router is not None]
+    built = [router for router in known if not is_left_alone(router, host)]
     state: Json = {
         "binary": "neutron-l3-agent",
         "host": host.host,

@@ -24,12 +24,13 @@ LOG = logging.getLogger(__name__)
 class DocumentBuilder:
     """Builds documents, offers them to the router store, caches the good ones; one per source.
 
+    :ivar cache: of documents; this class alone changes it
     :ivar objects: versioned objects beside the routers; a caller that changes them calls :meth:`outdate_objects`
     :ivar ports: the neighbours; a caller that changes them calls :meth:`outdate`, then :meth:`rebuild`
     """
 
     def __init__(self, routers: RouterStore, cache: DocumentCache, objects: FeatureObjects | None = None) -> None:
-        self._routers, self._cache = routers, cache
+        self._routers, self.cache = routers, cache
         self.ports = SubnetPorts()
         self.objects = objects or FeatureObjects(())
         self._changed_objects: set[tuple[str, str]] = set()
@@ -44,9 +45,9 @@ class DocumentBuilder:
         text = self._text(draft)
         result = self._routers.offer(draft, text, query, rebuilt)
         if result is OfferResult.CHANGED:
-            self._cache.write(draft.router_id, text)
+            self.cache.write(draft.router_id, text)
         elif result is OfferResult.UNCHANGED:
-            self._cache.accept(draft.router_id)
+            self.cache.accept(draft.router_id)
         elif result is OfferResult.BAD:
             self._refuse(draft.router_id)
         return result
@@ -71,7 +72,7 @@ class DocumentBuilder:
 
     def adopt_objects(self, router_id: str) -> None:
         """Take objects that are not known from the router's cached document."""
-        document = self._cache.read(router_id)
+        document = self.cache.read(router_id)
         if document is not None:
             self.objects.adopt(document)
 
@@ -98,11 +99,11 @@ class DocumentBuilder:
         """Delete a router that has left this host, as the server has confirmed, and its cached document."""
         if self._routers.get(router_id) is not None:
             self._routers.delete(router_id)
-        self._cache.remove(router_id)
+        self.cache.remove(router_id)
 
     def router_deleted(self, notification: RouterDeleted) -> None:
         """Remove the document and the ports of a router that exists no more on any host."""
-        self._cache.remove(notification.router_id)  # a start without the server must not bring it back
+        self.cache.remove(notification.router_id)  # a start without the server must not bring it back
         self.outdate(self.ports.retain_ports(notification.router_id, {}))
         self.rebuild()
 
@@ -115,14 +116,14 @@ class DocumentBuilder:
         drafts = {router_id: one.draft for router_id, one in routers.items() if one.draft is not None}
         self.ports.retain({subnet_id for draft in drafts.values() for subnet_id in draft.subnets})
         self.objects.retain(drafts.values())
-        cached = self._cache.with_document()
+        cached = self.cache.with_document()
         for router_id in known - cached:
             if router_id in drafts and routers[router_id].is_good:
-                self._cache.write(router_id, self._text(drafts[router_id]))
-        gone = self._cache.with_any_file() - known
+                self.cache.write(router_id, self._text(drafts[router_id]))
+        gone = self.cache.with_any_file() - known
         if is_mass_removal(len(gone), len(cached)):  # two listings in a row that agree are believed
             gone, self._unlisted = gone & self._unlisted, frozenset(gone)
-        self._cache.complete(gone)
+        self.cache.complete(gone)
 
     def _patch(self, entry: ArpEntry) -> None:
         subnet_id = canonical_id(entry.subnet_id)
@@ -139,4 +140,4 @@ class DocumentBuilder:
     def _refuse(self, router_id: str) -> None:
         stored = self._routers.get(router_id)
         if stored is not None and stored.error is not None:
-            self._cache.refuse(router_id, str(stored.error))
+            self.cache.refuse(router_id, str(stored.error))
