@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from dvr_agent.control import packets
+from dvr_agent.control.fd_store import FdStore
 from dvr_agent.control.packets import Message
 from dvr_agent.control.questions import handler_of, page_of, router_of
 from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
+from dvr_agent.plural import count
 from dvr_agent.vrrp.instance import State
 from dvr_agent.vrrp.loop import Loop
 from dvr_agent.vrrp.protocol import MAX_SIZE, VERSION, Descriptors, digest, loads
@@ -33,10 +35,11 @@ class ControlServer:
     """Answers the agent.
 
     :param listener: the control socket
+    :param store: keeps what the agent has handed over, for the process after a crash of this one
     """
 
-    def __init__(self, listener: socket.socket, loop: Loop) -> None:
-        self._listener, self._loop = listener, loop
+    def __init__(self, listener: socket.socket, loop: Loop, store: FdStore) -> None:
+        self._listener, self._loop, self._store = listener, loop, store
         self._closing = Closing()
         self._connections: set[socket.socket] = set()
         self._handlers: dict[str, Handler] = {
@@ -48,6 +51,23 @@ class ControlServer:
             "status": self._status,
         }
         loop.watch(listener.fileno(), self._accept)
+
+    def restore(self) -> None:
+        """Go on with the virtual routers that an earlier process has stored."""
+        for name, question, descriptors in self._store.restored():
+            try:
+                if question is None:
+                    raise ServiceError("it cannot be read")
+                self._answer(question, descriptors)
+            except ServiceError as exc:
+                LOG.warning("a stored virtual router is dropped: %s", exc)
+                self._store.remove(name)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            self._loop.expire()  # all of them together may take longer than one of them can wait
+        if len(self._loop):
+            LOG.info("going on with %s of an earlier process", count(len(self._loop), "virtual router"))
 
     def end(self) -> None:
         """Yield all virtual routers: the process is told to end for good."""
@@ -116,9 +136,12 @@ class ControlServer:
         given = Descriptors(*descriptors)
         data = _contents(given.description)
         router, name = loads(data), digest(data)
+        stored = {"do": "serve", "router": router_id, "namespace": namespace}
         earlier = self._loop.get(router_id)
         if earlier is not None and earlier.can_become(namespace, router):
             earlier.change(router, name)
+            descriptors = (*earlier.sockets.descriptors, given.description)
+            earlier.stored = self._store.put(stored, descriptors, instead_of=earlier.stored)
             return {}
         try:
             speaker = Speaker(router_id, namespace, router, name, Sockets(given))
@@ -131,6 +154,7 @@ class ControlServer:
             self._closing.close(speaker.sockets)
             raise ServiceError(f"router {router_id}: its namespace cannot be read: {exc.strerror}") from exc
         self._loop.add(speaker)
+        speaker.stored = self._store.put(stored, descriptors)
         return {}
 
     def _stop(self, question: Message, descriptors: Sequence[int]) -> Message:
@@ -140,14 +164,18 @@ class ControlServer:
     def _forget(self, question: Message, descriptors: Sequence[int]) -> Message:
         speaker = self._loop.remove(router_of(question))
         if speaker is not None:
-            self._closing.close(speaker.sockets)
+            self._let_go(speaker)
         return {}
 
     def _end(self, router_id: str) -> None:
         speaker = self._loop.remove(router_id)
         if speaker is not None:
             speaker.end(time.monotonic())
-            self._closing.close(speaker.sockets)
+            self._let_go(speaker)
+
+    def _let_go(self, speaker: Speaker) -> None:
+        self._store.remove(speaker.stored)
+        self._closing.close(speaker.sockets)
 
     def _list(self, question: Message, descriptors: Sequence[int]) -> Message:
         speakers = {one.router_id: one for one in self._loop}

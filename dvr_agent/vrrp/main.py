@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 from dvr_agent import __version__
+from dvr_agent.control.fd_store import FdStore
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.notify import Notifier
@@ -25,6 +26,7 @@ from dvr_agent.plural import count
 from dvr_agent.vrrp import log, realtime
 from dvr_agent.vrrp.control import ControlServer
 from dvr_agent.vrrp.loop import Loop
+from dvr_agent.vrrp.protocol import VERSION
 
 LOG = logging.getLogger(__name__)
 
@@ -72,13 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(listener: socket.socket, path: str, yields: bool) -> None:
     ending, notifier, loop = Ending(), Notifier(), Loop()
-    control = ControlServer(listener, loop)
+    store = FdStore(notifier, VERSION)
+    control = ControlServer(listener, loop, store)
     realtime.begin()
+    control.restore()
     notifier.ready("speaking VRRP")
     LOG.info("speaking VRRP: control socket %s", path)
     alive_at = 0.0
     while not ending.asked:
         loop.turn()
+        store.flush()
         now = time.monotonic()
         if notifier.watchdog_seconds is not None and now >= alive_at:
             alive_at = now + notifier.watchdog_seconds / 3
