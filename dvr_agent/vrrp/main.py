@@ -1,8 +1,8 @@
 """``dvr-vrrp``: the command line, the objects of the process, its start and its end.
 
 A signal to end (SIGTERM) leaves addresses and routes as they are and says nothing to other hosts: the process is
-restarted, by an upgrade for instance, and goes on as master where it finds the addresses.  With ``--yield-at-end`` it
-yields all virtual routers instead.
+restarted, by an upgrade for instance, and goes on as master where it finds the addresses.  systemd keeps what the agent
+has handed over meanwhile, as after a crash.  With ``--yield-at-end`` it yields all virtual routers instead.
 
 Exit codes: 0 stopped by a signal, 1 cannot run now (the reason is one line), 2 wrong arguments.
 """

@@ -1,4 +1,4 @@
-"""What systemd is to a service with ``FileDescriptorStoreMax=``: takes descriptors, and passes them to the next process."""
+"""What systemd does for a service with ``FileDescriptorStoreMax=``: keeps descriptors for the next process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,12 @@ class ServiceManager:
         self._thread.start()
 
     def command(self, words: Sequence[str], environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-        """Return the arguments of :class:`subprocess.Popen` for a process of the service."""
+        """Return the arguments of :class:`subprocess.Popen` for a process of the service.
+
+        What the process before has sent is handled first, as systemd does it.
+        """
+        self._send("SETTLE=1")
+        wait_for(lambda: self.heard[-1:] == [["SETTLE=1"]], "all notifications are handled")
         passed = [(name, one) for name, descriptors in self.stored.items() for one in descriptors]
         numbers = [one for _, one in passed]
         return {
@@ -62,12 +67,15 @@ class ServiceManager:
 
     def close(self) -> None:
         """Stop listening, and drop what is stored."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", self.address)
+        self._send("")
         self._thread.join()
         self._socket.close()
         for name in list(self.stored):
             self._remove(name)
+
+    def _send(self, text: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.sendto(text.encode(), self.address)
 
     def _listen(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
 from dvr_agent.state.virtual_router import VirtualRouterState
 from dvr_agent.vrrp.protocol import dumps
 from tests.support import lab
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 PRIMARY = "169.254.0.7/24"
@@ -86,6 +87,11 @@ def frames(heard: socket.socket) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
             yield heard.recvfrom(2048)
 
 
+def sent(heard: socket.socket) -> int:
+    """The number of advertisements sent since the last call."""
+    return sum(address[2] == socket.PACKET_OUTGOING and frame[23] == VRRP for frame, address in frames(heard))
+
+
 def split(bridge: str, on: bool = True) -> None:
     """Keep the ports of a bridge from each other; their devices stay up."""
     for link in lab.ip_json("link", "show", "master", bridge):
@@ -134,7 +140,12 @@ class Side:
 
 
 class Ours(Side):
-    """dvr-vrrp."""
+    """dvr-vrrp.
+
+    :ivar manager: what starts it instead of systemd; None: nothing does
+    """
+
+    manager: ServiceManager | None = None
 
     @property
     def path(self) -> str:
@@ -148,7 +159,8 @@ class Ours(Side):
     def begin(self, *arguments: str) -> None:
         """Start the process; it serves nothing."""
         command = [sys.executable, "-m", "dvr_agent.vrrp.main", "--control-socket", self.path, *arguments]
-        self.process = subprocess.Popen(command, stderr=(self.folder / "log").open("ab"))
+        how = {"args": command} if self.manager is None else self.manager.command(command)
+        self.process = subprocess.Popen(stderr=(self.folder / "log").open("ab"), **how)
         self.client = VrrpClient(self.path)
         until(self._connects)
 
@@ -164,6 +176,16 @@ class Ours(Side):
         macs = {name: bytes.fromhex(link["address"].replace(":", "")) for name, link in links.items()}
         with opened_sockets(self.name, "ha", self.source) as sockets:
             self.client.serve(ROUTER, sockets, dumps(describe(wanted, indexes, macs)))
+
+    def manage(self) -> ServiceManager:
+        """Have what a service manager does for the process done from now on."""
+        self.manager = ServiceManager(self.folder / "notify")
+        return self.manager
+
+    def close(self) -> None:
+        super().close()
+        if self.manager is not None:
+            self.manager.close()
 
     @property
     def log(self) -> str:

@@ -124,7 +124,7 @@ def test_what_a_busy_systemd_does_not_take_is_sent_later_and_in_order(
         busy.setblocking(False)
         store = FdStore(Notifier(), VERSION)
         names = [store.put({"do": "serve", "router": str(number)}, []) for number in range(2000)]
-        heard = []
+        heard: list[str] = []
         while len(heard) < len(names):
             data, descriptors, _, _ = socket.recv_fds(busy, 4096, 9)
             heard.append(data.decode().partition("FDNAME=")[2])
