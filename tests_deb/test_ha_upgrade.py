@@ -167,6 +167,7 @@ def test_crash_and_restart_of_dvr_vrrp_without_an_agent_are_no_fail_over(
     if vrrp != "builtin":
         pytest.skip("keepalived takes no sockets from the agent")
     host.run("systemctl", "stop", "dvr-agent")
+    host.run("systemctl", "kill", "--signal=KILL", "dvr-metadata-proxy")
     pings = [site.start_pinging(name, target, interval=0.02) for name, target in WAYS.items()]
     for words in (("kill", "--signal=KILL"), ("kill", "--signal=KILL"), ("restart",)):
         before = site.pid("dvr-vrrp")
@@ -176,6 +177,8 @@ def test_crash_and_restart_of_dvr_vrrp_without_an_agent_are_no_fail_over(
         assert site.property("NFileDescriptorStore", "dvr-vrrp") == "1"
         heard = peer.heard()
         host.wait_until("the peer goes on hearing the master", lambda heard=heard: peer.heard() > heard + 2)
+    metadata = ("curl", "-s", "-m", "60", "http://169.254.169.254/")
+    assert host.run("ip", "netns", "exec", "blue", *metadata).out == site.vms["blue"].address
     counts = {name: site.stop_pinging(name) for name in pings}
     assert not peer.was_master
     assert PRIMARY in addresses(host)

@@ -16,6 +16,8 @@ from dvr_agent.errors import ServiceError
 from dvr_agent.services.keepalived.service import KeepalivedService
 from dvr_agent.services.vrrp.builtin import BuiltinVrrpService
 from dvr_agent.services.vrrp.place import VrrpPlace
+from dvr_agent.vrrp.protocol import Descriptors, VirtualRouter
+from dvr_agent.vrrp.speaker import Sockets, Speaker
 from tests.support import lab
 from tests.support.service_manager import ServiceManager
 from tests.support.vrrp_rig import (
@@ -162,6 +164,23 @@ def test_devices_and_namespaces_that_are_gone_end_nothing(side: Ours) -> None:
     manager(side).wait_for_stored(0)
     assert side.process is not None
     assert side.process.poll() is None
+
+
+def test_an_error_of_the_kernel_at_reading_advertisements_is_logged_once(
+    host: lab.Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    failing.connect(("127.0.0.1", 9))
+    router = VirtualRouter(7, 50, 1, 1, LOW, VIRTUAL, b"")
+    with failing:
+        speaker = Speaker(ROUTER, 1, router, "", Sockets(Descriptors(*[failing.fileno()] * 5)))
+        for _ in range(2):
+            failing.send(b"x")  # nobody listens there
+            speaker.read_adverts()
+        speaker.sockets.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"router {ROUTER}: advertisements cannot be received: Connection refused"
+    ]
 
 
 def service(side: Ours) -> BuiltinVrrpService:
