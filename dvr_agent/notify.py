@@ -5,9 +5,12 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import socket
 import time
 from collections.abc import Sequence
+
+BARRIER_SECONDS = 5.0
 
 
 class Notifier:
@@ -44,6 +47,23 @@ class Notifier:
             except BlockingIOError:
                 return False
         return True
+
+    def wait_until_handled(self) -> None:
+        """Wait until the manager has handled what was sent before, for some seconds at most."""
+        if not self.is_managed:
+            return
+        ours, theirs = os.pipe()
+        try:
+            try:
+                was_sent = self.send("BARRIER=1", descriptors=[theirs])
+            finally:
+                os.close(theirs)
+            if was_sent:
+                hang_up = select.poll()
+                hang_up.register(ours, 0)
+                hang_up.poll(BARRIER_SECONDS * 1000)
+        finally:
+            os.close(ours)
 
     def ready(self, status: str) -> None:
         """Report the end of the start, or of a reload."""

@@ -98,6 +98,10 @@ class FdStore:
             self._names.discard(name)
             self._notify(_Pending(("FDSTOREREMOVE=1", f"FDNAME={name}")))
 
+    def wait_until_handled(self) -> None:
+        """Wait until systemd has closed what was removed, so that the last to close it is this process, not systemd."""
+        self._notifier.wait_until_handled()
+
     def flush(self) -> None:
         """Send the notifications that systemd has not taken yet."""
         while self._pending:

@@ -40,7 +40,7 @@ class ControlServer:
 
     def __init__(self, listener: socket.socket, loop: Loop, store: FdStore) -> None:
         self._listener, self._loop, self._store = listener, loop, store
-        self._closing = Closing()
+        self._closing = Closing(store)
         self._connections: set[socket.socket] = set()
         self._handlers: dict[str, Handler] = {
             "hello": self._hello,
@@ -192,9 +192,13 @@ class ControlServer:
 
 
 class Closing:
-    """Closes sockets in a thread of its own: the kernel takes some milliseconds for each packet socket."""
+    """Closes sockets in a thread of its own: the kernel takes some milliseconds for the last close of a packet socket.
 
-    def __init__(self) -> None:
+    :param store: that may have the sockets, too
+    """
+
+    def __init__(self, store: FdStore) -> None:
+        self._store = store
         self._queue: queue.SimpleQueue[Sockets] = queue.SimpleQueue()
         threading.stack_size(STACK)
         threading.Thread(target=self._run, name="dvr-vrrp-close", daemon=True).start()
@@ -205,7 +209,9 @@ class Closing:
 
     def _run(self) -> None:
         while True:
-            self._queue.get().close()
+            sockets = self._queue.get()
+            self._store.wait_until_handled()
+            sockets.close()
 
 
 def _contents(descriptor: int) -> bytes:

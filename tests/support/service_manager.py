@@ -86,7 +86,10 @@ class ServiceManager:
             names = [line.removeprefix("FDNAME=") for line in lines if line.startswith("FDNAME=")]
             if "FDSTORE=1" in lines:
                 self.stored.setdefault(names[0], []).extend(descriptors)
-            elif "FDSTOREREMOVE=1" in lines:
+            else:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            if "FDSTOREREMOVE=1" in lines:
                 self._remove(names[0])
             self.heard.append(lines)
 
