@@ -16,6 +16,7 @@ from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 VERSION = 3
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -90,9 +91,9 @@ def test_what_is_removed_is_closed_by_systemd_first(manager: ServiceManager) -> 
 
 def test_names_fit_into_one_environment_variable() -> None:
     """systemd passes the names of all stored descriptors in LISTEN_FDNAMES, and execve(2) takes 128 KiB."""
-    units = [Path("etc/dvr-vrrp.service"), Path("etc/dvr-metadata-proxy.service")]
-    for unit in units:
-        (most,) = [line for line in unit.read_text().splitlines() if line.startswith("FileDescriptorStoreMax=")]
+    for unit in ("dvr-vrrp", "dvr-metadata-proxy"):
+        lines = (ROOT / "etc" / f"{unit}.service").read_text().splitlines()
+        (most,) = [line for line in lines if line.startswith("FileDescriptorStoreMax=")]
         assert int(most.partition("=")[2]) * (fd_store.NAME_LENGTH + 1) < 128 * 1024
 
 
