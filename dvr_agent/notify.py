@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
+import select
 import socket
 import time
+from collections.abc import Sequence
+
+BARRIER_SECONDS = 5.0
 
 
 class Notifier:
@@ -21,17 +26,44 @@ class Notifier:
         self.is_ready = False
         self.watchdog_seconds = _watchdog_seconds() if address else None
 
-    def send(self, *lines: str) -> None:
-        """Send assignments of sd_notify(3)."""
+    @property
+    def is_managed(self) -> bool:
+        """True if there is a service manager."""
+        return bool(self._address)
+
+    def send(self, *lines: str, descriptors: Sequence[int] = ()) -> bool:
+        """Send assignments of sd_notify(3), with descriptors; returns False if the manager is too busy to take them."""
         if not self._address:
-            return
+            return True
+        text = "\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "backslashreplace")
+        # Not by socket.send_fds(), which ignores the address (Python 3.11).
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out,
         ):
-            out.sendto(
-                "\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "backslashreplace"), self._address
-            )
+            try:
+                out.sendmsg([text], rights, 0, self._address)
+            except BlockingIOError:
+                return False
+        return True
+
+    def wait_until_handled(self) -> None:
+        """Wait until the manager has handled what was sent before, for some seconds at most."""
+        if not self.is_managed:
+            return
+        ours, theirs = os.pipe()
+        try:
+            try:
+                was_sent = self.send("BARRIER=1", descriptors=[theirs])
+            finally:
+                os.close(theirs)
+            if was_sent:
+                hang_up = select.poll()
+                hang_up.register(ours, 0)
+                hang_up.poll(BARRIER_SECONDS * 1000)
+        finally:
+            os.close(ours)
 
     def ready(self, status: str) -> None:
         """Report the end of the start, or of a reload."""

@@ -1,4 +1,7 @@
-"""An HA router through an upgrade of the package, by either VRRP program: no host takes over, no packet is lost."""
+"""An HA router through an upgrade of the package, by either VRRP program: no host takes over, no packet is lost.
+
+And dvr-vrrp through crashes without an agent.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ QROUTER = f"qrouter-{ROUTER}"
 PRIMARY = f"169.254.0.{VR_ID}/24"
 """Who has it is the master."""
 PID, STATISTICS = "/run/peer-vrrp.pid", "/tmp/keepalived.stats"
+WAYS = {"internet": FLOATING, "blue2": INTERNET}
+"""Who pings what."""
 PEER_CONF = f"""\
 vrrp_instance VR {{
     state BACKUP
@@ -115,6 +120,12 @@ def site(vrrp: str, host: Container) -> Site:
     return made
 
 
+@pytest.fixture(scope="module")
+def peer(site: Site) -> Peer:
+    """Another host of the router."""
+    return Peer(site)
+
+
 def addresses(host: Container) -> str:
     return host.run("ip", "-n", QROUTER, "-o", "address").out
 
@@ -128,11 +139,9 @@ def speakers(site: Site, vrrp: str) -> set[int]:
 
 
 def test_the_master_stays_master_and_no_packet_is_lost(
-    site: Site, host: Container, vrrp: str, packages: Packages
+    site: Site, host: Container, vrrp: str, packages: Packages, peer: Peer
 ) -> None:
-    peer = Peer(site)
-    ways = {"internet": FLOATING, "blue2": INTERNET}
-    pings = [site.start_pinging(name, target, interval=0.02) for name, target in ways.items()]
+    pings = [site.start_pinging(name, target, interval=0.02) for name, target in WAYS.items()]
     before, version, since = speakers(site, vrrp), site.status()["version"], site.now()
     host.run("apt-get", "install", "-y", host.put(packages.new))
     site.wait_in_sync()
@@ -146,6 +155,37 @@ def test_the_master_stays_master_and_no_packet_is_lost(
     assert site.status()["routers"][0]["vrrp"] == "master"
     assert [line for line in site.messages(since=since) if "this host is a backup" in line] == []
     assert all(sent >= 10 for sent, _ in counts.values())
-    assert {name: missing for name, (_, missing) in counts.items()} == dict.fromkeys(ways, 0)
+    assert {name: missing for name, (_, missing) in counts.items()} == dict.fromkeys(WAYS, 0)
     assert [line for line in site.messages(since=since) if ": added: " in line or ": removed: " in line] == []
     site.assert_nothing_to_do()
+
+
+def test_crash_and_restart_of_dvr_vrrp_without_an_agent_are_no_fail_over(
+    site: Site, host: Container, vrrp: str, peer: Peer
+) -> None:
+    """systemd keeps the sockets for the next process, and closes them at a stop."""
+    if vrrp != "builtin":
+        pytest.skip("keepalived takes no sockets from the agent")
+    host.run("systemctl", "stop", "dvr-agent")
+    host.run("systemctl", "kill", "--signal=KILL", "dvr-metadata-proxy")
+    pings = [site.start_pinging(name, target, interval=0.02) for name, target in WAYS.items()]
+    for words in (("kill", "--signal=KILL"), ("kill", "--signal=KILL"), ("restart",)):
+        before = site.pid("dvr-vrrp")
+        host.run("systemctl", *words, "dvr-vrrp")
+        host.wait_until("there is another process", lambda pid=before: site.pid("dvr-vrrp") not in (0, pid))
+        host.wait_until("it runs", lambda: site.active("dvr-vrrp") == "active")
+        assert site.property("NFileDescriptorStore", "dvr-vrrp") == "1"
+        heard = peer.heard()
+        host.wait_until("the peer goes on hearing the master", lambda heard=heard: peer.heard() > heard + 2)
+    metadata = ("curl", "-s", "-m", "60", "http://169.254.169.254/")
+    assert host.run("ip", "netns", "exec", "blue", *metadata).out == site.vms["blue"].address
+    counts = {name: site.stop_pinging(name) for name in pings}
+    assert not peer.was_master
+    assert PRIMARY in addresses(host)
+    assert all(sent >= 10 for sent, _ in counts.values())
+    assert {name: missing for name, (_, missing) in counts.items()} == dict.fromkeys(WAYS, 0)
+    host.run("systemctl", "start", "dvr-agent")
+    site.wait_in_sync()
+    site.assert_nothing_to_do()
+    host.run("systemctl", "stop", "dvr-vrrp")
+    assert site.property("NFileDescriptorStore", "dvr-vrrp") == "0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from dvr_agent.errors import ServiceError
 MAX_MESSAGE = 64 * 1024
 """Bytes."""
 MAX_DESCRIPTORS = 8
+INT = struct.Struct("i")
 
 Message = dict[str, Any]
 
@@ -29,17 +31,21 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
         connection.send(data)
 
 
-def receive(connection: socket.socket) -> tuple[Message | None, list[int]]:
+def receive(connection: socket.socket, flags: int = 0) -> tuple[Message | None, list[int]]:
     """Receive the next message, None when the other side has closed, and its descriptors, which are now the caller's.
 
+    :param flags: of recvmsg(2)
     :raises OSError: no message comes in time
     :raises ServiceError: the packet is no message of the protocol
     """
-    data, descriptors, flags, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_DESCRIPTORS)
+    # Not by socket.recv_fds(), which ignores the flags (Python 3.11).
+    data, ancillary, found, _ = connection.recvmsg(MAX_MESSAGE, socket.CMSG_LEN(MAX_DESCRIPTORS * INT.size), flags)
+    rights = (one for level, kind, one in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS))
+    descriptors = [one for part in rights for (one,) in INT.iter_unpack(part[: len(part) // INT.size * INT.size])]
     try:
         if not data:
             return None, descriptors
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if found & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise ServiceError("a message on the control socket is too long, or has too many descriptors")
         message = json.loads(data)
         if not isinstance(message, dict):

@@ -26,6 +26,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from dvr_agent import __version__
+from dvr_agent.control.fd_store import FdStore, Stored
 from dvr_agent.control.questions import handler_of, page_of, router_of
 from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
@@ -54,13 +55,21 @@ class ControlServer:
     """Answers the agent on the control socket.
 
     :param listener: the socket that ``control_socket`` made
+    :param store: keeps what the agent has handed over, for the process after a crash of this one
     :param end: called when the agent asks this process to end
     """
 
     def __init__(
-        self, listener: socket.socket, routers: ServedRouters, state: ProxyState, end: Callable[[], None]
+        self,
+        listener: socket.socket,
+        routers: ServedRouters,
+        state: ProxyState,
+        store: FdStore,
+        end: Callable[[], None],
     ) -> None:
         self._listener, self._routers, self._state, self._end = listener, routers, state, end
+        self._store = store
+        self._stored_settings = ""
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Message, Sequence[int]], Awaitable[Answer]]] = {
@@ -75,6 +84,22 @@ class ControlServer:
             "status": self._status,
         }
         self._listen()
+
+    async def restore(self) -> None:
+        """Go on with the settings and routers that an earlier process has stored."""
+        for name, question, descriptors in sorted(self._store.restored(), key=_is_about_router):
+            try:
+                if question is None:
+                    raise ServiceError("it cannot be read")
+                await self._answer(question, descriptors)
+            except ServiceError as exc:
+                LOG.warning("a stored router is dropped: %s", exc)
+                self._store.remove(name)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+        if len(self._routers):
+            LOG.info("going on with %s of an earlier process", count(len(self._routers), "router"))
 
     def close(self) -> None:
         """Disconnect all agents; the caller closes the listening socket."""
@@ -149,7 +174,11 @@ class ControlServer:
         return {"ok": True, "upstream": why_unreachable(self._state.settings.upstream)}, []
 
     async def _stop(self, question: Message, descriptors: Sequence[int]) -> Answer:
-        await self._routers.stop(router_of(question))
+        router_id = router_of(question)
+        router = self._routers.get(router_id)
+        if router is not None:
+            self._store.remove(router.stored)
+        await self._routers.stop(router_id)
         return {"ok": True}, []
 
     async def _end_process(self, question: Message, descriptors: Sequence[int]) -> Answer:
@@ -162,6 +191,8 @@ class ControlServer:
             self._state.settings = settings
             self._routers.settings_changed()
             LOG.info("settings from dvr-agent: upstream %s", settings.upstream)
+        stored = {"do": "set", "settings": settings.to_json()}
+        self._stored_settings = self._store.put(stored, (), instead_of=self._stored_settings)
         return {"ok": True}, []
 
     async def _list(self, question: Message, descriptors: Sequence[int]) -> Answer:
@@ -183,6 +214,10 @@ class ControlServer:
                 one.close()
             raise
         await self._routers.serve(router_id, namespace, sockets)
+        router = self._routers.get(router_id)
+        if router is not None:
+            stored = {"do": "serve", "router": router_id, "namespace": router.namespace}
+            router.stored = self._store.put(stored, descriptors, instead_of=router.stored)
         return {"ok": True}, []
 
     async def _give(self, question: Message, descriptors: Sequence[int]) -> Answer:
@@ -203,6 +238,11 @@ class ControlServer:
             "connections": self._routers.connections(),
             **self._state.counters.status(),
         }, []
+
+
+def _is_about_router(stored: Stored) -> bool:
+    """Return False for settings, which routers need."""
+    return stored.question is not None and "router" in stored.question
 
 
 def _listening_sockets(descriptors: Sequence[int]) -> list[socket.socket]:

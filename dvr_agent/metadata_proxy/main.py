@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvr_agent import first_signals, logs
+from dvr_agent.control.fd_store import FdStore
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
+from dvr_agent.metadata import control_protocol
 from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy import options
 from dvr_agent.metadata_proxy.control_server import ControlServer
@@ -66,23 +68,28 @@ async def _run(settings: ProxySettings, path: str, control_socket: socket.socket
     state = ProxyState(settings, FdBudget(raise_limit()))
     loop.set_exception_handler(lambda _loop, context: _log_bug(state, context))
     routers = ServedRouters(state)
-    control = ControlServer(control_socket, routers, state, end.set)
+    store = FdStore(notifier, control_protocol.VERSION)
+    control = ControlServer(control_socket, routers, state, store, end.set)
+    await control.restore()
     notifier.ready("serving metadata")
     LOG.info("serving metadata: control socket %s, upstream %s", path, settings.upstream)
-    watchdog = asyncio.create_task(_notify_watchdog(notifier))
+    notifying = asyncio.create_task(_notify(notifier, store))
     await end.wait()
     notifier.stopping()
     LOG.info("stopping: %s, %s", count(len(routers), "router"), count(routers.connections(), "connection"))
     await routers.end()
-    watchdog.cancel()
+    notifying.cancel()
     control.close()
     remove_control_socket(path, control_socket)
 
 
-async def _notify_watchdog(notifier: Notifier) -> None:
-    while notifier.watchdog_seconds is not None:
-        notifier.alive()
-        await asyncio.sleep(notifier.watchdog_seconds / 3)
+async def _notify(notifier: Notifier, store: FdStore) -> None:
+    """Send signs of life to the watchdog, and what systemd was too busy to store."""
+    while notifier.is_managed:
+        store.flush()
+        if notifier.watchdog_seconds is not None:
+            notifier.alive()
+        await asyncio.sleep(min(1.0, (notifier.watchdog_seconds or 3.0) / 3))
 
 
 def _log_bug(state: ProxyState, context: dict[str, Any]) -> None:

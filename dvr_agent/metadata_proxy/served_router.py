@@ -31,6 +31,7 @@ class ServedRouter:
     """Limits and memory of one router.
 
     :ivar namespace: cookie of its network namespace
+    :ivar stored: name in systemd's file descriptor store
     :ivar members: its clients' connections
     :ivar evictable: members without a complete request, the longest idle first
     :ivar waiting: members with a request that waits for a slot
@@ -40,6 +41,7 @@ class ServedRouter:
 
     def __init__(self, router_id: str, state: ProxyState) -> None:
         self.id, self.namespace = router_id, 0
+        self.stored = ""
         self.listeners: list[socket.socket] = []
         self.members: set[RouterMember] = set()
         self.evictable: dict[RouterMember, None] = {}

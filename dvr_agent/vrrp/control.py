@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from dvr_agent.control import packets
+from dvr_agent.control.fd_store import FdStore
 from dvr_agent.control.packets import Message
 from dvr_agent.control.questions import handler_of, page_of, router_of
 from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
+from dvr_agent.plural import count
 from dvr_agent.vrrp.instance import State
 from dvr_agent.vrrp.loop import Loop
 from dvr_agent.vrrp.protocol import FEATURES, MAX_SIZE, VERSION, Descriptors, digest, loads
@@ -33,11 +35,12 @@ class ControlServer:
     """Answers the agent.
 
     :param listener: the control socket
+    :param store: keeps what the agent has handed over, for the process after a crash of this one
     """
 
-    def __init__(self, listener: socket.socket, loop: Loop) -> None:
-        self._listener, self._loop = listener, loop
-        self._closing = Closing()
+    def __init__(self, listener: socket.socket, loop: Loop, store: FdStore) -> None:
+        self._listener, self._loop, self._store = listener, loop, store
+        self._closing = Closing(store)
         self._connections: set[socket.socket] = set()
         self._handlers: dict[str, Handler] = {
             "hello": self._hello,
@@ -48,6 +51,23 @@ class ControlServer:
             "status": self._status,
         }
         loop.watch(listener.fileno(), self._accept)
+
+    def restore(self) -> None:
+        """Go on with the virtual routers that an earlier process has stored."""
+        for name, question, descriptors in self._store.restored():
+            try:
+                if question is None:
+                    raise ServiceError("it cannot be read")
+                self._answer(question, descriptors)
+            except ServiceError as exc:
+                LOG.warning("a stored virtual router is dropped: %s", exc)
+                self._store.remove(name)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            self._loop.expire()  # all of them together may take longer than one of them can wait
+        if len(self._loop):
+            LOG.info("going on with %s of an earlier process", count(len(self._loop), "virtual router"))
 
     def end(self) -> None:
         """Yield all virtual routers: the process is told to end for good."""
@@ -116,11 +136,14 @@ class ControlServer:
         given, echo = Descriptors(*descriptors[: len(Descriptors._fields)]), descriptors[len(Descriptors._fields) :]
         data = _contents(given.description)
         router, name = loads(data), digest(data)
+        stored = {"do": "serve", "router": router_id, "namespace": namespace}
         earlier = self._loop.get(router_id)
         try:
             if earlier is not None and earlier.can_become(namespace, router):
                 earlier.change(router, name, echo)
                 self._loop.schedule(earlier)
+                present = earlier.sockets.descriptors_with(given.description)
+                earlier.stored = self._store.put(stored, present, instead_of=earlier.stored)
                 return {}
             speaker = Speaker(router_id, namespace, router, name, Sockets(given, echo))
         except OSError as exc:
@@ -132,6 +155,7 @@ class ControlServer:
             self._closing.close(speaker.sockets)
             raise ServiceError(f"router {router_id}: its namespace cannot be read: {exc.strerror}") from exc
         self._loop.add(speaker)
+        speaker.stored = self._store.put(stored, descriptors)
         return {}
 
     def _stop(self, question: Message, descriptors: Sequence[int]) -> Message:
@@ -141,14 +165,18 @@ class ControlServer:
     def _forget(self, question: Message, descriptors: Sequence[int]) -> Message:
         speaker = self._loop.remove(router_of(question))
         if speaker is not None:
-            self._closing.close(speaker.sockets)
+            self._let_go(speaker)
         return {}
 
     def _end(self, router_id: str) -> None:
         speaker = self._loop.remove(router_id)
         if speaker is not None:
             speaker.end(time.monotonic())
-            self._closing.close(speaker.sockets)
+            self._let_go(speaker)
+
+    def _let_go(self, speaker: Speaker) -> None:
+        self._store.remove(speaker.stored)
+        self._closing.close(speaker.sockets)
 
     def _list(self, question: Message, descriptors: Sequence[int]) -> Message:
         speakers = {one.router_id: one for one in self._loop}
@@ -165,9 +193,13 @@ class ControlServer:
 
 
 class Closing:
-    """Closes sockets in a thread of its own: the kernel takes some milliseconds for each packet socket."""
+    """Closes sockets in a thread of its own: the kernel takes some milliseconds for the last close of a packet socket.
 
-    def __init__(self) -> None:
+    :param store: that may have the sockets, too
+    """
+
+    def __init__(self, store: FdStore) -> None:
+        self._store = store
         self._queue: queue.SimpleQueue[Sockets] = queue.SimpleQueue()
         threading.stack_size(STACK)
         threading.Thread(target=self._run, name="dvr-vrrp-close", daemon=True).start()
@@ -178,7 +210,9 @@ class Closing:
 
     def _run(self) -> None:
         while True:
-            self._queue.get().close()
+            sockets = self._queue.get()
+            self._store.wait_until_handled()
+            sockets.close()
 
 
 def _contents(descriptor: int) -> bytes:

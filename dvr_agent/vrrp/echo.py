@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dvr_agent.internet_checksum import checksum
 from dvr_agent.libc import attach_filter
@@ -37,6 +37,9 @@ class EchoSockets:
         self._identifier = int.from_bytes(os.urandom(2), "big")
         for family, one in self._sockets.items():
             attach_filter(one.fileno(), _answers_only(family, self._identifier))
+
+    def __iter__(self) -> Iterator[socket.socket]:
+        return iter(self._sockets.values())
 
     def ask(self, gateways: Sequence[Gateway]) -> None:
         """Send an echo request to each gateway; one that cannot be sent is not answered either."""

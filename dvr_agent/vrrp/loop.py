@@ -76,12 +76,22 @@ class Loop:
     def turn(self) -> None:
         """Wait once, and handle what has come.  Deadlines come first: a late advertisement makes two masters."""
         ready = self._poll.poll(self._wait(), EVENTS)
-        self._expire()
+        self.expire()
         for descriptor, _ in ready:
             read = self._readers.get(descriptor)
             if read is not None:
                 read()
-                self._expire()
+                self.expire()
+
+    def expire(self) -> None:
+        """Handle the deadlines that are due."""
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, router_id = heapq.heappop(self._deadlines)
+            speaker = self._speakers.get(router_id)
+            if speaker is not None and speaker.deadline == at:
+                speaker.expire(time.monotonic())
+                self.schedule(speaker)
 
     def close(self) -> None:
         """Stop waiting."""
@@ -100,12 +110,3 @@ class Loop:
         if not self._deadlines:
             return IDLE
         return min(IDLE, max(0.0, self._deadlines[0][0] - time.monotonic()))
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            at, router_id = heapq.heappop(self._deadlines)
-            speaker = self._speakers.get(router_id)
-            if speaker is not None and speaker.deadline == at:
-                speaker.expire(time.monotonic())
-                self.schedule(speaker)

@@ -1,8 +1,8 @@
 """``dvr-vrrp``: the command line, the objects of the process, its start and its end.
 
 A signal to end (SIGTERM) leaves addresses and routes as they are and says nothing to other hosts: the process is
-restarted, by an upgrade for instance, and goes on as master where it finds the addresses.  With ``--yield-at-end`` it
-yields all virtual routers instead.
+restarted, by an upgrade for instance, and goes on as master where it finds the addresses.  systemd keeps what the agent
+has handed over meanwhile, as after a crash.  With ``--yield-at-end`` it yields all virtual routers instead.
 
 Exit codes: 0 stopped by a signal, 1 cannot run now (the reason is one line), 2 wrong arguments.
 """
@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 from dvr_agent import __version__
+from dvr_agent.control.fd_store import FdStore
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.notify import Notifier
@@ -25,6 +26,7 @@ from dvr_agent.plural import count
 from dvr_agent.vrrp import log, realtime
 from dvr_agent.vrrp.control import ControlServer
 from dvr_agent.vrrp.loop import Loop
+from dvr_agent.vrrp.protocol import VERSION
 
 LOG = logging.getLogger(__name__)
 
@@ -72,13 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(listener: socket.socket, path: str, yields: bool) -> None:
     ending, notifier, loop = Ending(), Notifier(), Loop()
-    control = ControlServer(listener, loop)
+    store = FdStore(notifier, VERSION)
+    control = ControlServer(listener, loop, store)
     realtime.begin()
+    control.restore()
     notifier.ready("speaking VRRP")
     LOG.info("speaking VRRP: control socket %s", path)
     alive_at = 0.0
     while not ending.asked:
         loop.turn()
+        store.flush()
         now = time.monotonic()
         if notifier.watchdog_seconds is not None and now >= alive_at:
             alive_at = now + notifier.watchdog_seconds / 3

@@ -20,7 +20,7 @@ status (none)                                               ``routers``, ``maste
 ====== ==================================================== ==================================================
 
 One descriptor of ``serve`` is a memory file with a :class:`VirtualRouter` as JSON: it may be larger than a message
-can be, and has a password.
+can be, and has a password.  It is sealed, since systemd keeps it, with the sockets, for the process after a crash.
 """
 
 from __future__ import annotations

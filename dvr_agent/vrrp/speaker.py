@@ -25,6 +25,8 @@ PACKET = 2048
 BATCH = 64
 """Packets that are read in one turn of the loop."""
 EVENTS = 64 * 1024
+BACKLOG = 10_000
+"""More packets than a socket's buffer holds."""
 
 
 class Sockets:
@@ -49,6 +51,25 @@ class Sockets:
         new = EchoSockets(_copied(echo))
         self.echo.close()
         self.echo = new
+
+    def descriptors_with(self, description: int) -> list[int]:
+        """Return the descriptors as the agent hands them over: those of :class:`Descriptors`, then the raw sockets."""
+        named = (self.vrrp, self.requests, self.events, self.frames)
+        return [*(one.fileno() for one in named), description, *(one.fileno() for one in self.echo)]
+
+    def drain(self) -> None:
+        """Throw away what waits in the sockets: what was so while no process read it, and answers to another process.
+
+        A netlink dump that the other process began ends, too: the kernel goes on with it as it is read.
+        """
+        for one in (self.vrrp, self.requests, self.events, *self.echo):
+            for _ in range(BACKLOG):
+                try:
+                    one.recv(EVENTS)
+                except (BlockingIOError, InterruptedError):
+                    break
+                except OSError:  # packets were lost (ENOBUFS): the error is reported once
+                    continue
 
     def close(self) -> None:
         """Close all of them; the kernel takes some milliseconds for a packet socket."""
@@ -79,11 +100,13 @@ class Speaker:
 
     :param digest: of the description
     :ivar late: the largest delay of an advertisement, in seconds
+    :ivar stored: name in systemd's file descriptor store
     """
 
     def __init__(self, router_id: str, namespace: int, router: VirtualRouter, digest: str, sockets: Sockets) -> None:
         self.router_id, self.namespace, self.digest = router_id, namespace, digest
         self.late = 0.0
+        self.stored = ""
         self.sockets = sockets
         self._router = router
         self._speech = router.speech
@@ -124,6 +147,7 @@ class Speaker:
         :raises OSError: the namespace cannot be read
         """
         interface = self._router.interface
+        self.sockets.drain()
         if self._requests.is_up(interface):
             self._carry_out(self._instance.start(now, self._requests.has_address(interface, self._speech.address)))
 
@@ -159,13 +183,18 @@ class Speaker:
 
     def read_adverts(self) -> None:
         """Handle packets that have arrived."""
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            for _ in range(BATCH):
+        for _ in range(BATCH):
+            try:
                 found = decode(self.sockets.vrrp.recv(PACKET), self._speech)
-                if isinstance(found, Advert):
-                    self._carry_out(self._instance.receive(time.monotonic(), found))
-                elif found is not None:
-                    self._note(f"an advertisement is ignored: {found}")
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:  # reading it has cleared it
+                self._note(f"advertisements cannot be received: {exc.strerror}")
+                return
+            if isinstance(found, Advert):
+                self._carry_out(self._instance.receive(time.monotonic(), found))
+            elif found is not None:
+                self._note(f"an advertisement is ignored: {found}")
 
     def read_events(self) -> None:
         """Handle changes of links in the namespace."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,12 @@ from tests.support.vrrp_rig import (
     LOW,
     PRIMARY,
     ROUTER,
-    VRRP,
     Keepalived,
     Ours,
     Side,
     frames,
     join,
+    sent,
     split,
     tap,
     until,
@@ -147,11 +146,6 @@ def join_and_hear_announcements_of(name: str) -> None:
         until(lambda: not any(True for _ in frames(heard)))
         join("wire")
         until(lambda: any(frame[12:14] == ARP for frame, _ in frames(heard)))
-
-
-def sent(heard: socket.socket) -> int:
-    """The number of advertisements sent so far."""
-    return sum(address[2] == socket.PACKET_OUTGOING and frame[23] == VRRP for frame, address in frames(heard))
 
 
 def test_two_of_ours_have_one_master_and_a_frozen_one_yields_when_it_comes_back(

@@ -15,6 +15,7 @@ from typing import Any
 import h11
 
 from dvr_agent.metadata import control_protocol
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 PATIENCE = 60.0
@@ -73,6 +74,7 @@ class Proxy:
 
     :param options: by group, of the configuration file
     :param descriptors: RLIMIT_NOFILE of the process
+    :param manager: what starts it instead of systemd; None: nothing does
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Proxy:
         options: dict[str, dict[str, Any]] | None = None,
         descriptors: int | None = None,
         name: str = "proxy",
+        manager: ServiceManager | None = None,
     ) -> None:
         self.control = tmp / f"{name}.dir" / "control.sock"
         self.config, self.log = tmp / f"{name}.conf", tmp / f"{name}.log"
@@ -96,7 +99,7 @@ class Proxy:
                 for group, values in groups.items()
             )
         )
-        self._descriptors = descriptors
+        self._descriptors, self._manager = descriptors, manager
         self._agents: list[Agent] = []
         self.process = self.start()
 
@@ -112,7 +115,8 @@ class Proxy:
         if self._descriptors is not None:
             words = ["prlimit", f"--nofile={self._descriptors}", *words]
         with self.log.open("ab") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log)
+            how = {"args": words} if self._manager is None else self._manager.command(words)
+            return subprocess.Popen(stdout=log, stderr=log, **how)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

@@ -22,6 +22,7 @@ from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
 from dvr_agent.state.virtual_router import VirtualRouterState
 from dvr_agent.vrrp.protocol import dumps
 from tests.support import lab
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 PRIMARY = "169.254.0.7/24"
@@ -94,6 +95,11 @@ def frames(heard: socket.socket) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
     with contextlib.suppress(BlockingIOError):
         while True:
             yield heard.recvfrom(2048)
+
+
+def sent(heard: socket.socket) -> int:
+    """The number of advertisements sent since the last call."""
+    return sum(address[2] == socket.PACKET_OUTGOING and frame[23] == VRRP for frame, address in frames(heard))
 
 
 def split(bridge: str, on: bool = True) -> None:
@@ -187,7 +193,12 @@ class Side:
 
 
 class Ours(Side):
-    """dvr-vrrp."""
+    """dvr-vrrp.
+
+    :ivar manager: what starts it instead of systemd; None: nothing does
+    """
+
+    manager: ServiceManager | None = None
 
     @property
     def path(self) -> str:
@@ -201,7 +212,8 @@ class Ours(Side):
     def begin(self, *arguments: str) -> None:
         """Start the process; it serves nothing."""
         command = [sys.executable, "-m", "dvr_agent.vrrp.main", "--control-socket", self.path, *arguments]
-        self.process = subprocess.Popen(command, stderr=(self.folder / "log").open("ab"))
+        how = {"args": command} if self.manager is None else self.manager.command(command)
+        self.process = subprocess.Popen(stderr=(self.folder / "log").open("ab"), **how)
         self.client = VrrpClient(self.path)
         until(self._connects)
 
@@ -217,6 +229,16 @@ class Ours(Side):
         macs = {name: bytes.fromhex(link["address"].replace(":", "")) for name, link in links.items()}
         with opened_sockets(self.name, "ha", self.source) as sockets:
             self.client.serve(ROUTER, sockets, dumps(describe(wanted, indexes, macs)))
+
+    def manage(self) -> ServiceManager:
+        """Have what a service manager does for the process done from now on."""
+        self.manager = ServiceManager(self.folder / "notify")
+        return self.manager
+
+    def close(self) -> None:
+        super().close()
+        if self.manager is not None:
+            self.manager.close()
 
     @property
     def log(self) -> str:

@@ -1,11 +1,13 @@
 """Metadata for instances: a listening socket in each router's namespace, served by the host's one proxy.
 
 The agent keeps a copy of every listening socket.  While the proxy is away, connections wait in the kernel, and the next
-proxy gets the same sockets.  An agent that starts anew gets its copies back from the proxy.
+proxy gets the same sockets, from systemd or from the agent.  An agent that starts anew gets its copies back from the
+proxy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection
@@ -58,6 +60,8 @@ class MetadataService:
         self._listeners: dict[str, _OpenListener] = {}
         self._postponed: set[str] = set()
         """Routers that a proxy which hangs may serve: with new sockets beside its own, connections would be split."""
+        self._removed: set[str] = set()
+        """Routers removed while the proxy was away: systemd keeps their sockets for the next one."""
 
     # --- one router ---------------------------------------------------------------------------------------------
 
@@ -102,14 +106,21 @@ class MetadataService:
         """Have the proxy close everything of the router, close our listener, and end its haproxy."""
         opened = self._listeners.get(router_id)
         if router_id in self._session.served or opened is not None:
-            # A proxy that is away has closed its sockets, or gets this question when it is back.
-            self._session.ask({"do": "stop", "router": router_id})
+            self._stop(router_id)
         self._session.served.pop(router_id, None)
         self._postponed.discard(router_id)
         if opened is not None:
             opened.listener.close()
             del self._listeners[router_id]
         self._haproxies.end(router_id)
+
+    def _stop(self, router_id: str) -> None:
+        """Have the proxy close everything of a router, when it is back if it is away.
+
+        :raises ServiceError: the proxy refuses
+        """
+        if self._session.ask({"do": "stop", "router": router_id}) is None:
+            self._removed.add(router_id)
 
     def routers(self) -> Collection[str]:
         """Return ids of the routers that have a listener here, in the proxy, or a haproxy."""
@@ -241,6 +252,11 @@ class MetadataService:
         """
         again = {*self._postponed, *self._haproxies.routers()}
         self._postponed.clear()
+        removed, self._removed = self._removed - self._listeners.keys(), set()
+        for router_id in removed & self._session.served.keys():
+            with contextlib.suppress(ServiceError):
+                self._stop(router_id)
+                self._session.served.pop(router_id, None)
         for router_id, opened in self._listeners.items():
             if self._is_handed_over(opened):
                 continue

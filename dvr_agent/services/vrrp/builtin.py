@@ -1,8 +1,8 @@
 """HA routers by dvr-vrrp: one process of the host speaks VRRP for all of them (``[dvr_agent] ha_vrrp = builtin``).
 
 The agent hands a virtual router over, with sockets in its namespace, and again when anything of it changes.  dvr-vrrp
-outlives the agent; a dvr-vrrp that starts anew gets all virtual routers at once, before any other work of the agent,
-since other hosts wait for its advertisements three intervals only.
+outlives the agent.  A dvr-vrrp that starts anew goes on with what systemd has kept for it, and gets the others at once,
+before any other work of the agent, since other hosts wait for its advertisements three intervals only.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class BuiltinVrrpService:
         self._keepalived = keepalived
         self._places: dict[str, VrrpPlace] = {}
         self._served: dict[str, Served] = {}
+        self._behind: set[str] = set()
+        """Routers that dvr-vrrp may serve as they were before the last :meth:`apply`."""
+        self._ended: dict[str, bool] = {}
+        """Routers that ended while dvr-vrrp was away, and whether their addresses stay."""
         self._trouble = ""
         self._failures = 0
         self._timer = TimerFd()
@@ -80,6 +84,8 @@ class BuiltinVrrpService:
         # Its addresses stay, and dvr-vrrp goes on as master where it finds them.
         self._keepalived.leave(VrrpPlace(router_id, place.namespace))
         self._places[router_id] = place
+        self._behind.add(router_id)
+        self._ended.pop(router_id, None)
         if not self._client.connected:
             raise ServiceError(f"no VRRP: {self._trouble}")
         try:
@@ -168,8 +174,11 @@ class BuiltinVrrpService:
         self._failures, self._trouble = 0, ""
         LOG.info("VRRP is spoken by dvr-vrrp (process %d)", self._client.pid)
         failed = []
+        for router_id, keep in list(self._ended.items()):
+            with contextlib.suppress(ServiceError):
+                self._end(router_id, keep)
         for router_id, place in self._places.items():
-            if router_id in self._served:
+            if router_id in self._served and router_id not in self._behind:
                 continue
             try:
                 self._serve(place)
@@ -192,10 +201,10 @@ class BuiltinVrrpService:
         families = {int(one.family) for one in router.gateways}
         with opened_sockets(place.namespace, state.device, state.source, families) as sockets:
             is_served = served is not None and (served.namespace, served.digest) == (sockets.cookie, name)
-            if is_served and not place.lacking:
-                return
-            self._client.serve(place.router_id, sockets, data)
-            self._served[place.router_id] = Served(sockets.cookie, name, "")
+            if not is_served or place.lacking:
+                self._client.serve(place.router_id, sockets, data)
+                self._served[place.router_id] = Served(sockets.cookie, name, "")
+        self._behind.discard(place.router_id)
 
     def _servable(self, state: VirtualRouterState) -> VirtualRouterState:
         """Return the virtual router without gateways if this dvr-vrrp does not check them."""
@@ -217,6 +226,11 @@ class BuiltinVrrpService:
 
     def _end(self, router_id: str, keep: bool) -> None:
         self._places.pop(router_id, None)
+        self._behind.discard(router_id)
+        if not self._client.connected:
+            self._ended[router_id] = keep
+            return
+        self._ended.pop(router_id, None)
         if router_id not in self._served:
             return
         try:
@@ -225,6 +239,7 @@ class BuiltinVrrpService:
             else:
                 self._client.stop(router_id)
         except AwayError as exc:
+            self._ended[router_id] = keep
             self._lost(exc)
         self._served.pop(router_id, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from dvr_agent.control.connection import ControlConnection
 from dvr_agent.control.packets import Message
 from dvr_agent.services.vrrp.sockets import VrrpSockets
 from dvr_agent.vrrp import protocol
+
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class Served(NamedTuple):
@@ -35,9 +38,10 @@ class VrrpClient(ControlConnection):
 
         :raises ServiceError: it is refused
         """
-        memory = os.memfd_create("dvr-vrrp", os.MFD_CLOEXEC)
+        memory = os.memfd_create("dvr-vrrp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.write(memory, description)
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)  # systemd keeps it for the next dvr-vrrp
             descriptors = [one.fileno() for one in sockets[:4]]
             echo = [one.fileno() for one in sockets.echo]
             question = {"do": "serve", "router": router_id, "namespace": sockets.cookie}
