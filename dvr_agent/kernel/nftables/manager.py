@@ -8,10 +8,12 @@ see all of the chains or none.
 from __future__ import annotations
 
 import errno
+from contextlib import AbstractContextManager
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import DroppingChain, WriteCounters
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.dropping import dropping_chains
@@ -49,10 +51,10 @@ class NftablesTables:
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: they could not be read
         """
-        sock = self._open(namespace)
-        if sock is None:
+        opened = self._open(namespace)
+        if opened is None:
             return ()
-        with sock:
+        with opened as sock:
             return tuple(map(as_table, self._read(sock)))
 
     def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
@@ -68,10 +70,9 @@ class NftablesTables:
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: nothing was changed; EBUSY: a rule of others leads to one of the chains
         """
-        sock = self._open(namespace)
-        if sock is None:
+        if self._missing:
             return 0
-        with sock:
+        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
             for tries_left in reversed(range(TRIES)):
                 generation = read_generation(sock)
                 tables = self._read(sock)
@@ -83,12 +84,12 @@ class NftablesTables:
                     return sum(len(table.stale_chains) for table in tables)
         raise AssertionError("not reached")
 
-    def _open(self, namespace: str) -> NetlinkSocket | None:
+    def _open(self, namespace: str) -> AbstractContextManager[NetlinkSocket] | None:
         """Open a netlink socket in the namespace; None: this kernel has no nf_tables."""
         if self._missing:
             return None
         try:
-            return NetlinkSocket.open(namespace, self._counters, NETLINK_NETFILTER)
+            return job_sockets.netlink(namespace, None, NETLINK_NETFILTER)
         except NamespaceGoneError:
             raise
         except KernelError as exc:
