@@ -77,7 +77,7 @@ class DriftWatch:
 
     def around(self, router_id: str, work: Callable[[], T]) -> tuple[T, _Heard]:
         """Carry out a router's job, and hear what happens meanwhile.  For the worker thread."""
-        before = self._safely(self._judge.judge) if self._judge is not None else Judgement()
+        before = self._safely(partial(self._job_begins, self._judge, router_id)) if self._judge else Judgement()
         result = work()
         after = self._safely(partial(self._job_ended, self._judge, router_id)) if self._judge else Judgement()
         return result, _Heard(before, after)
@@ -105,6 +105,11 @@ class DriftWatch:
         """Act on what was heard during a job that has changed nothing and comes again."""
         self._hear(heard.before, done=router_id)
         self._hear(heard.after)
+
+    def _job_begins(self, judge: DriftJudge, router_id: str) -> Judgement:
+        judgement = judge.judge()
+        judge.job_begins(router_id)
+        return judgement
 
     def _job_ended(self, judge: DriftJudge, router_id: str) -> Judgement:
         judge.job_ended(router_id)
