@@ -8,6 +8,7 @@ see all of the chains or none.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from pyroute2.netlink import NETLINK_NETFILTER
@@ -21,6 +22,7 @@ from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     GET_TABLE,
     MISSING,
+    ChainInfo,
     decode_chain,
     decode_rule,
     decode_table,
@@ -45,17 +47,19 @@ class NftablesTables:
         self._counters = counters
         self._missing = False
 
-    def observe(self, namespace: str) -> tuple[Table, ...]:
+    def observe(self, namespace: str) -> tuple[tuple[Table, ...], Sequence[ChainInfo]]:
         """Read neutron-l3-agent's chains, by table, with their rules as far as ``state.filter`` can express them.
 
+        :returns: the tables, and all chains of the namespace
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: they could not be read
         """
         opened = self._open(namespace)
         if opened is None:
-            return ()
+            return (), ()
         with opened as sock:
-            return tuple(map(as_table, self._read(sock)))
+            chains = self._read_chains(sock)
+            return tuple(map(as_table, _read(sock, chains))), chains
 
     def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
         """Read the base chains by which others drop what is forwarded.
@@ -75,7 +79,7 @@ class NftablesTables:
         with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
             for tries_left in reversed(range(TRIES)):
                 generation = read_generation(sock)
-                tables = self._read(sock)
+                tables = _read(sock, self._read_chains(sock))
                 if not tables:
                     return 0
                 changes = [one for table in tables for one in deletions(table)]
@@ -98,29 +102,35 @@ class NftablesTables:
             self._missing = True
             return None
 
-    def _read(self, sock: NetlinkSocket) -> list[NftTable]:
-        """Read the tables in which neutron-l3-agent has chains."""
+    def _read_chains(self, sock: NetlinkSocket) -> list[ChainInfo]:
         try:
-            chains = [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
+            return [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
         except KernelError as exc:
             if exc.code not in MISSING:
                 raise
             self._missing = True
             return []
-        places = tables_with_stale_chains(chains)
-        if not places:
-            return []
-        infos = {
-            (info.family, info.name): info
-            for data in sock.dump(dump(GET_TABLE, "tables of nf_tables"))
-            for info in (decode_table(data),)
-        }
-        return [
-            NftTable(
-                infos[place],
-                tuple(chain for chain in chains if (chain.family, chain.table) == place),
-                tuple(decode_rule(data) for data in sock.dump(dump_rules(*place))),
-            )
-            for place in places
-            if place in infos
-        ]
+
+
+def _read(sock: NetlinkSocket, chains: Sequence[ChainInfo]) -> list[NftTable]:
+    """Read the tables in which neutron-l3-agent has chains.
+
+    :param chains: all of the namespace
+    """
+    places = tables_with_stale_chains(chains)
+    if not places:
+        return []
+    infos = {
+        (info.family, info.name): info
+        for data in sock.dump(dump(GET_TABLE, "tables of nf_tables"))
+        for info in (decode_table(data),)
+    }
+    return [
+        NftTable(
+            infos[place],
+            tuple(chain for chain in chains if (chain.family, chain.table) == place),
+            tuple(decode_rule(data) for data in sock.dump(dump_rules(*place))),
+        )
+        for place in places
+        if place in infos
+    ]
