@@ -23,12 +23,12 @@ from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import (
     JumpAt,
+    Snapshot,
     Snapshots,
-    decode_table,
     digest_of,
     structure_of,
 )
-from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, NoTrack, Snat, Table, Verdict
+from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, NoTrack, Snat, Table, TableKey, Verdict
 from dvr_agent.state.filter_runs import make_table
 from tests.support.filter_rules import qrouter_tables, tables
 
@@ -85,6 +85,10 @@ def blob_of(table: Table) -> tuple[bytes, bytes]:
     chains = {chain.name: chain.rules for chain in table.chains}
     jumps = {builtin: (FilterRule(Jump(chain)),) for builtin, chain in table.jumps}
     return kernel_blob(table.family, table.name, {**jumps, **chains})
+
+
+def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
+    return structure_of(key, info, blob).decode(blob)
 
 
 @given(tables())

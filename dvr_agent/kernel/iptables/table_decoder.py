@@ -205,15 +205,6 @@ def structure_of(key: TableKey, info: bytes, blob: bytes) -> Structure:
     return Structure(table, tuple(jumps), tuple(sorted(ours, key=lambda one: one[0])), entries)
 
 
-def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
-    """Decode our part of a table.
-
-    :param info: ``struct ipt_getinfo``, which has the offsets of the built-in chains
-    :param blob: all entries of the table
-    """
-    return structure_of(key, info, blob).decode(blob)
-
-
 def decode_counts(key: TableKey, info: bytes, blob: bytes) -> Iterator[RuleCount]:
     """Yield the rules of our chains with their counters, chain by chain.
 
