@@ -95,15 +95,16 @@ class BridgeDriver:
         if not wanted:
             return {}
         self._warn_of_unmapped(wanted)
+        names = self._bridge_names(wanted)
         with attach_errors(), host_socket(self._counters) as host:
-            taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
-            bridges = read_devices(host, self._bridge_names(wanted))
-        down = [name for name, found in bridges.items() if not found.info.up and found.info.alias != ALIAS]
-        self._down = self._down.difference(self._bridge_names(wanted)).union(down)
+            found = read_devices(host, [*names, *(tap_name(port.port_id) for port in wanted)])
+        bridges = {name: found[name] for name in names if name in found}
+        down = [name for name, one in bridges.items() if not one.info.up and one.info.alias != ALIAS]
+        self._down = self._down.difference(names).union(down)
         faults = {}
         for port in wanted:
             name = self._bridge_of(port.network_id)
-            faults[port.device] = fault(port, taps.get(tap_name(port.port_id)), bridges.get(name), name)
+            faults[port.device] = fault(port, found.get(tap_name(port.port_id)), bridges.get(name), name)
         return {device: text for device, text in faults.items() if text}
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:

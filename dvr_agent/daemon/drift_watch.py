@@ -77,10 +77,12 @@ class DriftWatch:
 
     def around(self, router_id: str, work: Callable[[], T]) -> tuple[T, _Heard]:
         """Carry out a router's job, and hear what happens meanwhile.  For the worker thread."""
-        before = self._safely(self._judge.judge) if self._judge is not None else Judgement()
+        if self._judge is None:
+            return work(), _Heard(Judgement(), Judgement())
+        before = self._safely(self._judge.judge, Judgement())
+        self._safely(partial(self._judge.job_begins, router_id), None)
         result = work()
-        after = self._safely(partial(self._job_ended, self._judge, router_id)) if self._judge else Judgement()
-        return result, _Heard(before, after)
+        return result, _Heard(before, self._safely(partial(self._job_ended, self._judge, router_id), Judgement()))
 
     def job_ended(self, work: RouterJob, repairs: bool, result: JobResult, heard: _Heard) -> list[Finding]:
         """Act on what was heard during a job, and log its repairs.
@@ -110,13 +112,13 @@ class DriftWatch:
         judge.job_ended(router_id)
         return judge.judge(router_id)
 
-    def _safely(self, function: Callable[[], Judgement]) -> Judgement:
+    def _safely(self, function: Callable[[], T], otherwise: T) -> T:
         """Call a function of the judge; its failure is none of the job's."""
         try:
             return function()
         except Exception:
             LOG.exception("events of the kernel cannot be read")
-            return Judgement()
+            return otherwise
 
     def _hear(self, judgement: Judgement, done: str = "") -> None:
         """Queue checks of the routers with findings, and of HA routers whose master has changed.

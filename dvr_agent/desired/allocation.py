@@ -51,31 +51,33 @@ class LinkLocalPair:
     def parse(cls, text: str) -> LinkLocalPair | None:
         """Parse ``169.254.x.y/31`` with either side's address; None for anything that is not in the pool."""
         address, _, length = text.partition("/")
+        if length != "31":  # most addresses of a router
+            return None
         try:
-            ip = IPv4Address(address)
+            first = int(IPv4Address(address)) & ~1
         except ValueError:
             return None
-        return cls(int(ip) & ~1) if length == "31" and ip in PAIR_POOL else None
+        return cls(first) if first in _Pairs.firsts else None
 
 
 class _Pairs(Sequence[LinkLocalPair]):
     """All /31 subnets of the pool in order, each made when it is asked for: there are 8,192."""
 
-    _firsts = range(int(PAIR_POOL[0]), int(PAIR_POOL[-1]) + 1, 2)
+    firsts = range(int(PAIR_POOL[0]), int(PAIR_POOL[-1]) + 1, 2)
 
     def __len__(self) -> int:
-        return len(self._firsts)
+        return len(self.firsts)
 
     @overload
     def __getitem__(self, index: int) -> LinkLocalPair: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[LinkLocalPair]: ...
     def __getitem__(self, index: int | slice) -> LinkLocalPair | Sequence[LinkLocalPair]:
-        found = self._firsts[index]
+        found = self.firsts[index]
         return LinkLocalPair(found) if isinstance(found, int) else [LinkLocalPair(first) for first in found]
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, LinkLocalPair) and value.first in self._firsts
+        return isinstance(value, LinkLocalPair) and value.first in self.firsts
 
 
 PAIRS: Sequence[LinkLocalPair] = _Pairs()

@@ -1,4 +1,7 @@
-"""Keep netlink sockets for the time of a job, which writes to a namespace in several steps: one socket there, not five.
+"""Keep netlink sockets for the time of a job, which reads a namespace and writes to it in several steps.
+
+A namespace has one socket of the route family then, instead of five, and one by which nf_tables are read.  Writers to
+nf_tables have sockets of their own, since closing any of them waits after a deletion (:mod:`.closer`).
 
 Outside of a job (:func:`job`) each caller of :func:`netlink` gets a socket of its own.  A kept socket keeps its
 namespace alive: the end of the job closes it, and so does a removal of the namespace.  Another program may have put
@@ -10,10 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.api import WriteCounters
@@ -21,8 +27,9 @@ from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import OWN_NAMESPACE, entered, path_of
 
-MOST = 8
-"""Sockets that are kept at a time; a job of one router needs four, and the removal of stale routers any number."""
+MOST = 12
+"""Sockets that are kept at a time; a job of one router needs seven, and the removal of stale routers any number."""
+T = TypeVar("T")
 
 
 class _Kept(NamedTuple):
@@ -38,7 +45,7 @@ class _Kept(NamedTuple):
 
 
 class _PerThread(threading.local):
-    kept: dict[str, _Kept] | None = None
+    kept: dict[tuple[str, int], _Kept] | None = None
 
 
 _thread = _PerThread()
@@ -60,26 +67,48 @@ def job() -> Iterator[None]:
             one.sock.close()
 
 
-def netlink(namespace: str, counters: WriteCounters) -> AbstractContextManager[NetlinkSocket]:
-    """Return a socket of the route family in a namespace, ``""`` for the one the thread is in, for a ``with`` block.
+def netlink(
+    namespace: str, counters: WriteCounters | None, protocol: int = NETLINK_ROUTE
+) -> AbstractContextManager[NetlinkSocket]:
+    """Return a socket in a namespace, ``""`` for the one the thread is in, for a ``with`` block.
 
     :param counters: the same for all sockets of a job
+    :param protocol: ``NETLINK_ROUTE``, or ``NETLINK_NETFILTER`` for readers
     :raises NamespaceGoneError: there is no such namespace
-    :raises KernelError: no descriptor is left
+    :raises KernelError: no descriptor is left, or the kernel has no such family
+    """
+    one = _current(namespace, protocol)
+    return nullcontext(one) if one is not None else netlink_and(namespace, counters, (protocol,), _nothing)[0][0]
+
+
+def netlink_and(
+    namespace: str, counters: WriteCounters | None, protocols: Sequence[int], here: Callable[[], T]
+) -> tuple[list[AbstractContextManager[NetlinkSocket]], T]:
+    """Return sockets as :func:`netlink` does, and what a function returns, with one entry into the namespace.
+
+    :param here: called inside the namespace, see :func:`dvr_agent.kernel.netns.entered`
     """
     kept = _thread.kept
-    if kept is None:
-        return NetlinkSocket.open(namespace, counters)
-    one = kept.pop(namespace, None)
-    if one is not None and not _is_current(namespace, one):
-        one.sock.close()
-        one = None
-    if one is None:
+    current = {protocol: _current(namespace, protocol) for protocol in protocols}
+    opened: dict[int, socket.socket] = {}
+    try:
         with entered(namespace):
-            raw, inode = open_raw(namespace), os.stat(OWN_NAMESPACE).st_ino
-        one = _Kept(NetlinkSocket(namespace, raw, counters), inode, False)
-    _keep(kept, namespace, one)
-    return nullcontext(one.sock)
+            for protocol, one in current.items():
+                if one is None:
+                    opened[protocol] = open_raw(namespace, protocol)
+            inode = os.stat(OWN_NAMESPACE).st_ino if kept is not None and opened else 0
+            result = here()
+    except BaseException:
+        for raw in opened.values():
+            raw.close()
+        raise
+    found: list[AbstractContextManager[NetlinkSocket]] = []
+    for protocol, one in current.items():
+        sock = one or NetlinkSocket(namespace, opened[protocol], counters)
+        if one is None and kept is not None:
+            _keep(kept, (namespace, protocol), _Kept(sock, inode, False))
+        found.append(sock if kept is None else nullcontext(sock))
+    return found, result
 
 
 def keep(sock: NetlinkSocket, inode: int) -> None:
@@ -88,27 +117,54 @@ def keep(sock: NetlinkSocket, inode: int) -> None:
     if kept is None:
         sock.close()
     else:
-        _keep(kept, sock.namespace, _Kept(sock, inode, True))
+        _keep(kept, (sock.namespace, NETLINK_ROUTE), _Kept(sock, inode, True))
 
 
 def drop(namespace: str) -> None:
-    """Close the socket in a namespace, which is removed, or was replaced by another program."""
-    kept = _thread.kept
-    if kept and (one := kept.pop(namespace, None)) is not None:
-        one.sock.close()
+    """Close the sockets in a namespace, which is removed, or was replaced by another program."""
+    _drop((namespace, NETLINK_ROUTE))
+    drop_netfilter(namespace)
+
+
+def drop_netfilter(namespace: str) -> None:
+    """Close the socket by which nf_tables of a namespace were read: they are about to be written."""
+    _drop((namespace, NETLINK_NETFILTER))
 
 
 def is_new(namespace: str) -> bool:
     """True if the job has made the namespace, so that no other program's objects can be in it."""
-    one = (_thread.kept or {}).get(namespace)
+    one = (_thread.kept or {}).get((namespace, NETLINK_ROUTE))
     return one is not None and one.is_new
 
 
-def _keep(kept: dict[str, _Kept], namespace: str, one: _Kept) -> None:
+def _nothing() -> None:
+    pass
+
+
+def _current(namespace: str, protocol: int) -> NetlinkSocket | None:
+    """Return the socket that is kept, as the last one used; None without one, or if the namespace is another one."""
+    kept = _thread.kept
+    one = kept.pop((namespace, protocol), None) if kept is not None else None
+    if kept is None or one is None:
+        return None
+    if not _is_current(namespace, one):
+        one.sock.close()
+        return None
+    kept[namespace, protocol] = one
+    return one.sock
+
+
+def _keep(kept: dict[tuple[str, int], _Kept], key: tuple[str, int], one: _Kept) -> None:
     """Keep a socket as the last one used, and close the one that has not been used for the longest time."""
-    kept[namespace] = one
+    kept[key] = one
     if len(kept) > MOST:
-        drop(next(iter(kept)))
+        _drop(next(iter(kept)))
+
+
+def _drop(key: tuple[str, int]) -> None:
+    kept = _thread.kept
+    if kept and (one := kept.pop(key, None)) is not None:
+        one.sock.close()
 
 
 def _is_current(namespace: str, one: _Kept) -> bool:

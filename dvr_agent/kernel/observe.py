@@ -7,22 +7,21 @@ namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 
 from __future__ import annotations
 
-import socket
+import functools
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from pyroute2.netlink import NETLINK_NETFILTER
+from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 from dvr_agent.errors import NamespaceGoneError
-from dvr_agent.kernel import sysctl
+from dvr_agent.kernel import job_sockets, sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
-from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
-from dvr_agent.kernel.netns import entered
 from dvr_agent.kernel.nftables.limits import read_drops, read_limits
 from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.link import Link
@@ -40,18 +39,14 @@ def observe(
 ) -> NamespaceState | None:
     """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
     keys = tuple(sysctls)
-    paths = sysctl.paths_of(namespace, keys)
-    filters = None
+    read_sysctls = functools.partial(sysctl.read_here, sysctl.paths_of(namespace, keys))
+    protocols = (NETLINK_ROUTE, NETLINK_NETFILTER) if ownership.limited else (NETLINK_ROUTE,)
     try:
-        with entered(namespace):
-            raw = open_raw(namespace)
-            if ownership.limited:
-                filters = open_raw(namespace, NETLINK_NETFILTER)
-            values = sysctl.read_here(paths)
+        (opened, *filters), values = job_sockets.netlink_and(namespace, counters, protocols, read_sysctls)
     except NamespaceGoneError:
         return None
-    limits = _limits(namespace, filters, ownership)
-    with NetlinkSocket(namespace, raw, counters) as sock:
+    with opened as sock:
+        limits = _limits(filters[0], ownership) if filters else frozenset()
         links, loopback = _links(sock) if ownership.prefixes else _named_links(sock, ownership)
         names = {link.ifindex: link.name for link in links}
         owned = {link.ifindex: link.name for link in links if ownership.owns_device(link.name)}
@@ -72,25 +67,21 @@ def observe(
 
 def observe_limits(namespace: str, ownership: Ownership) -> frozenset[Limit]:
     """Read bandwidth limits only; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limits`."""
-    with entered(namespace):
-        filters = open_raw(namespace, NETLINK_NETFILTER)
-    return _limits(namespace, filters, ownership)
+    return _limits(job_sockets.netlink(namespace, None, NETLINK_NETFILTER), ownership)
 
 
 def observe_limit_drops(namespace: str) -> tuple[Drops, ...]:
     """Read what limits have dropped; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limit_drops`."""
-    with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+    with job_sockets.netlink(namespace, None, NETLINK_NETFILTER) as sock:
         return tuple(read_drops(sock))
 
 
-def _limits(namespace: str, filters: socket.socket | None, ownership: Ownership) -> frozenset[Limit]:
+def _limits(filters: AbstractContextManager[NetlinkSocket], ownership: Ownership) -> frozenset[Limit]:
     """Read the bandwidth limits that the slice owns.
 
-    :param filters: socket of the netfilter family; None: the slice owns none
+    :param filters: socket of the netfilter family
     """
-    if filters is None:
-        return frozenset()
-    with NetlinkSocket(namespace, filters, None) as sock:
+    with filters as sock:
         return frozenset(limit for limit in read_limits(sock) if ownership.limits(limit.device))
 
 

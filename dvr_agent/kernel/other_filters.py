@@ -15,6 +15,7 @@ from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.nftables.filter_manager import NftablesFilter
 from dvr_agent.kernel.nftables.manager import NftablesTables
 from dvr_agent.kernel.nftables.message import MISSING
+from dvr_agent.kernel.nftables.ruleset import TABLE
 from dvr_agent.state.filter import Table, TableKey
 
 ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
@@ -40,7 +41,10 @@ class OtherFilters:
 
         :raises NamespaceGoneError: there is no such namespace
         """
-        return (*self._l3_agent.observe(namespace), *self._left(namespace))
+        tables, chains = self._l3_agent.observe(namespace)
+        if self._legacy is None and not any(chain.table == TABLE for chain in chains):
+            return tables  # ours would be in nf_tables
+        return (*tables, *self._left(namespace))
 
     def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
         """Read the base chains by which others drop what is forwarded."""

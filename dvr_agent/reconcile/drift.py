@@ -111,6 +111,8 @@ class DriftJudge:
         self._known: dict[str, DesiredRouter] = {}
         self._stems: dict[str, str] = {}
         """Stem of a router's id, as device names have it → its id."""
+        self._shared: set[str] = set()
+        """Fip namespaces that were heard."""
         self._batches = 0
         self._followed: set[str] = set()
         """Ids of HA routers whose namespaces are heard."""
@@ -149,17 +151,29 @@ class DriftJudge:
         trust.behind = more
         return Judgement(tuple(findings), "", more, switched)
 
+    def job_begins(self, router_id: str) -> None:
+        """Hear the namespaces of a router that exist before a job reads them: so that events vouch for them at once."""
+        own = [names.QROUTER + router_id, names.SNAT + router_id]
+        self._hear(router_id, own + [names.FIP + network for network in self._memory.networks_of(router_id)])
+
     def job_ended(self, router_id: str) -> None:
         """Hear the namespaces of a router that a job has worked on, and note its ports."""
         desired = self._memory.desired_of(router_id)
         known = self._known.get(router_id)
         if known is not desired:
             self._note_ports(router_id, known, desired)
-        spaces = {state.name for state in _states(desired)}
-        self._memory.trust.hear(router_id, [name for name in spaces if self.events.listen(name)])
+        self._hear(router_id, {state.name for state in _states(desired)})
         if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
             self._followed.add(router_id)
             self._unfollowed.add(router_id)  # its state may have changed before its namespace was heard
+
+    def _hear(self, router_id: str, namespaces: Iterable[str]) -> None:
+        heard = [name for name in namespaces if self.events.listen(name)]
+        shared = {name for name in heard if name.startswith(names.FIP)}
+        if not shared <= self._shared:  # copies of slices may have been read before
+            self._memory.snapshot.clear()
+            self._shared |= shared
+        self._memory.trust.hear(router_id, heard)
 
     def forget_gone(self) -> None:
         """Forget routers that the host memory knows no more, and their ports: a stale sweep has removed them."""

@@ -85,6 +85,10 @@ class RouterReconciler:
 
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = True) -> Result:
         """Make the kernel agree with a router's document."""
+        with self.kernel.namespaces.job():  # reading and writing share their sockets
+            return self._reconcile(router, in_resync, document, trusting)
+
+    def _reconcile(self, router: Router, in_resync: bool, document: str, trusting: bool) -> Result:
         started = time.perf_counter()
         # A resync builds many routers, and each of their broadcasts reaches all of them.
         arp = GratuitousArp.REQUEST if in_resync else GratuitousArp.BOTH

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel import job_sockets
@@ -13,6 +14,10 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import get_link
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.filter_diff import MESSAGES
+from dvr_agent.kernel.nftables.message import GET_TABLE, decode_table, dump
+from dvr_agent.kernel.nftables.transaction import commit
 from tests.support import lab
 from tests.support.waiting import wait_for
 
@@ -87,6 +92,27 @@ def test_a_job_in_many_namespaces_keeps_few_sockets(namespaces: RealNamespaces, 
             with job_sockets.netlink(name, counters) as sock:
                 assert sock.namespace == name
         assert len(_descriptors()) == before + job_sockets.MOST + 1  # the way back
+
+
+def test_the_reader_of_nf_tables_is_closed_before_they_are_written(
+    namespaces: RealNamespaces, counters: WriteCounters
+) -> None:
+    namespaces.create(ONE)
+    before = _descriptors()
+    with namespaces.job():
+        (opened, reader), number = job_sockets.netlink_and(ONE, counters, (NETLINK_ROUTE, NETLINK_NETFILTER), os.getpid)
+        assert number == os.getpid()
+        with opened as route, reader as first:
+            assert route is not first
+        with job_sockets.netlink(ONE, counters) as again, job_sockets.netlink(ONE, None, NETLINK_NETFILTER) as second:
+            assert (again, second) == (route, first)
+        with NetlinkSocket.open(ONE, None, NETLINK_NETFILTER) as writer:
+            assert commit(writer, [MESSAGES[4].new_table()], None, retry=False)
+        with job_sockets.netlink(ONE, counters) as again, job_sockets.netlink(ONE, None, NETLINK_NETFILTER) as third:
+            assert again is route
+            assert third is not first
+            assert [one.name for one in map(decode_table, third.dump(dump(GET_TABLE, "tables")))] == ["dvr"]
+    assert _descriptors() == before
 
 
 def test_a_removal_within_the_job_ends_the_namespace(namespaces: RealNamespaces, counters: WriteCounters) -> None:

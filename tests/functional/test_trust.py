@@ -104,6 +104,49 @@ def test_a_router_is_not_trusted_before_its_namespaces_are_heard(agent: Agent, r
     assert qrouter(router) in agent.reads
 
 
+def test_after_a_start_one_job_that_reads_is_enough(
+    host: lab.Host, agent: Agent, router: Router, tmp_path: Path
+) -> None:
+    router, other = with_fips(router, 8), with_fips(make_router("two", 2), 7)
+    for one in (router, other):
+        agent.once(one)
+    agent.reconciler.flush()
+    again = Agent(tmp_path)
+    again.reads = agent.reads
+    try:
+        again.reconciler.begin_resync([(one.id, one) for one in (router, other)])
+        for one in (router, other):
+            assert not again.once(one, in_resync=True).plan
+            assert qrouter(one) in again.reads
+        for one in (router, other):
+            assert not again.once(one).plan
+            assert again.reads == []
+        lab.in_netns(FIP, "ip", "route", "del", f"{other.floating_ips[0].address}/32")
+        assert again.once(other).plan
+        assert not again.differs(other)
+    finally:
+        again.judge.close()
+
+
+def test_a_copy_that_was_read_before_its_namespace_was_heard_vouches_for_nothing(
+    host: lab.Host, agent: Agent, router: Router, tmp_path: Path
+) -> None:
+    """The fip namespace comes to be heard in the middle of a resync, after another program has changed a slice."""
+    router, other = with_fips(router, 8), with_fips(make_router("two", 2), 7)
+    for one in (router, other):
+        agent.once(one)
+    agent.reconciler.flush()
+    again = Agent(tmp_path)
+    try:
+        again.reconciler.begin_resync([(one.id, one) for one in (router, other)])
+        again.reconciler.reconcile(router, in_resync=True)
+        lab.in_netns(FIP, "ip", "route", "del", f"{other.floating_ips[0].address}/32")
+        again.once(other, in_resync=True)
+        assert not again.differs(other)
+    finally:
+        again.judge.close()
+
+
 def test_what_has_no_event_is_left_to_audits(agent: Agent, router: Router) -> None:
     agent.twice(router)
     lab.in_netns(qrouter(router), "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=0")

@@ -21,6 +21,7 @@ def reconcile_heard(
 ) -> Result:
     """Reconcile a router, and hear the events before and after it, as the daemon does around a job."""
     judge.judge()
+    judge.job_begins(router.id)
     try:
         return reconciler.reconcile(router, in_resync, trusting=trusting)
     finally:

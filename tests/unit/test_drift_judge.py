@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +42,7 @@ class Memory:
         self._state = state
         self.others: dict[str, DesiredRouter | None] = {}
         self.trust, self.distrusted = Trust(), list[str]()
+        self.snapshot = SimpleNamespace(clear=lambda: None)
 
     def distrust(self, router_id: str, _namespaces: Sequence[str]) -> None:
         self.distrusted.append(router_id)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from dataclasses import replace
 
 from hypothesis import given, settings
 
+from dvr_agent.kernel.iptables.known_structures import OF_A_SIZE, KnownStructures
 from dvr_agent.kernel.iptables.layout import (
     BUILTINS,
     EXTENSION,
@@ -18,8 +21,14 @@ from dvr_agent.kernel.iptables.layout import (
 )
 from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
-from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshots, decode_table, digest_of, shape_of
-from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table, Verdict
+from dvr_agent.kernel.iptables.table_decoder import (
+    JumpAt,
+    Snapshot,
+    Snapshots,
+    digest_of,
+    structure_of,
+)
+from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, NoTrack, Snat, Table, TableKey, Verdict
 from dvr_agent.state.filter_runs import make_table
 from tests.support.filter_rules import qrouter_tables, tables
 
@@ -78,6 +87,10 @@ def blob_of(table: Table) -> tuple[bytes, bytes]:
     return kernel_blob(table.family, table.name, {**jumps, **chains})
 
 
+def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
+    return structure_of(key, info, blob).decode(blob)
+
+
 @given(tables())
 @settings(max_examples=50, deadline=None)
 def test_a_table_reads_back_as_it_was_written(table: Table) -> None:
@@ -112,8 +125,8 @@ def test_left_overs_of_the_reference_agent_make_a_table_differ() -> None:
 
 def test_the_digest_leaves_out_counters_and_nothing_else() -> None:
     table = qrouter_tables()[0]
-    layout, (_info, blob) = LAYOUTS[4], blob_of(table)
-    shape = shape_of(layout, blob)
+    layout, (info, blob) = LAYOUTS[4], blob_of(table)
+    shape = KnownStructures().add(table.key, structure_of(table.key, info, blob), blob).shape
     digest = digest_of(shape, table.key, blob)
     counted, changed = bytearray(blob), bytearray(blob)
     counted[layout.counters_at : layout.header_size] = b"\1" * 16
@@ -122,6 +135,55 @@ def test_the_digest_leaves_out_counters_and_nothing_else() -> None:
     assert digest_of(shape, table.key, bytes(counted)) == digest
     assert digest_of(shape, table.key, bytes(changed)) != digest
     assert digest_of(shape, (4, "mangle"), blob) != digest
+
+
+def test_a_table_of_a_known_structure_is_decoded_as_any_other() -> None:
+    """Each byte in turn is another one: either the structure is not recognised, or decoding finds the same."""
+    for table in (*qrouter_tables(), Table(4, "filter")):
+        info, blob = blob_of(table)
+        known, recognised = KnownStructures(), 0
+        known.add(table.key, structure_of(table.key, info, blob), blob)
+        for at in range(len(blob)):
+            other = bytearray(blob)
+            other[at] ^= 0x81
+            found = known.find(table.key, bytes(other))
+            if found is not None:
+                recognised += 1
+                with contextlib.suppress(struct.error):  # a match of another size, which no kernel hands out
+                    assert found.structure.decode(bytes(other)) == decode_table(table.key, info, bytes(other))
+        assert recognised
+
+
+def test_tables_that_differ_in_addresses_and_devices_have_one_structure() -> None:
+    def router(device: str, address: str) -> Table:
+        rules = (FilterRule(Snat(address), oif=device), FilterRule(Jump("dvr-x"), src=f"{address}/32"))
+        aim = Chain("dvr-x", (FilterRule(Verdict("ACCEPT"), iif=device),))
+        return Table(4, "nat", (Chain("dvr-POSTROUTING", rules), aim), (("POSTROUTING", "dvr-POSTROUTING"),))
+
+    known, first = KnownStructures(), router("qg-1", "203.0.113.1")
+    info, blob = blob_of(first)
+    known.add(first.key, structure_of(first.key, info, blob), blob)
+    assert known.likely_size(first.key) == len(blob)
+    second = router("qg-22", "203.0.113.22")
+    found = known.find(second.key, blob_of(second)[1])
+    assert found is not None
+    assert found.structure.decode(blob_of(second)[1]).table == second
+    another = replace(second, chains=(replace(second.chains[0], rules=second.chains[0].rules[::-1]), second.chains[1]))
+    assert known.find(another.key, blob_of(another)[1]) is None
+
+
+def test_structures_that_were_not_met_for_long_make_room() -> None:
+    known, table = KnownStructures(), make_table(4, "raw", {"PREROUTING": (FilterRule(NoTrack()),)})
+    info, blob = blob_of(table)
+    structure = structure_of(table.key, info, blob)
+    for policy in range(OF_A_SIZE):
+        other = bytearray(blob)
+        other[-1] ^= policy
+        known.add(table.key, structure, bytes(other))
+    assert known.find(table.key, blob) is not None
+    other[-1] ^= 0x80
+    known.add(table.key, structure, bytes(other))
+    assert known.find(table.key, blob) is None
 
 
 def test_the_oldest_snapshot_makes_room() -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dvr_agent.kernel.nftables import rule_codec
 from dvr_agent.kernel.nftables.difference_text import difference_text
 from dvr_agent.kernel.nftables.expressions import nest
 from dvr_agent.kernel.nftables.filter_diff import changes
 from dvr_agent.kernel.nftables.rule_codec import decode, encode
-from dvr_agent.kernel.nftables.ruleset import Ruleset, tables_of, with_tables
+from dvr_agent.kernel.nftables.ruleset import NftRule, Ruleset, tables_of, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
-from dvr_agent.state.filter import Dnat, FilterRule, Foreign, Table, Verdict
+from dvr_agent.state.filter import Dnat, Family, FilterRule, Foreign, Not, Snat, Table, Verdict
 from dvr_agent.state.filter_runs import in_order, make_table
 from tests.support.filter_rules import tables
 from tests.support.nft_rules import expressible, floating, of_every_kind
@@ -49,6 +50,29 @@ def test_a_rule_that_is_not_exactly_as_ours_are_is_foreign() -> None:
     for changed in (parts[::-1], parts[:-1], [*parts, parts[-1]], parts[1:]):
         found = decode(4, b"".join(nest(1, part) for part in changed))
         assert isinstance(found.rule.target, Foreign)
+
+
+def test_a_rule_that_differs_by_its_device_from_a_known_one_is_decoded_as_any_other() -> None:
+    """Each byte in turn is another one: what is found is what is found without known rules."""
+    cases: list[tuple[Family, FilterRule]] = [
+        (4, FilterRule(Verdict("DROP"), iif="qr-11111111-11")),
+        (4, FilterRule(Snat("203.0.113.1"), src="10.0.0.0/24", oif="qg-11111111-11")),
+        (6, FilterRule(Verdict("ACCEPT"), iif="rfp-11111111-1", oif=Not("qr-11111111-11"))),
+        (4, FilterRule(Verdict("ACCEPT"), iif="qr-11111111-11", oif="qr-11111111-11")),
+    ]
+    for family, rule in cases:
+        expressions = b"".join(nest(1, part) for part in encode(family, NftRule(rule)))
+        for at in range(len(expressions)):
+            other = bytearray(expressions)
+            other[at] ^= 0x11
+            rule_codec._known = rule_codec._KnownRules()
+            alone = decode.__wrapped__(family, bytes(other))
+            rule_codec._known = rule_codec._KnownRules()
+            assert decode.__wrapped__(family, expressions) == NftRule(rule)
+            assert decode.__wrapped__(family, bytes(other)) == alone
+        another = replace(rule, iif="qr-2") if rule.iif else replace(rule, oif="qg-2")
+        encoded = b"".join(nest(1, part) for part in encode(family, NftRule(another)))
+        assert decode.__wrapped__(family, encoded) == NftRule(another)
 
 
 @given(tables().map(expressible))

@@ -27,14 +27,14 @@ from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount
 from dvr_agent.kernel.iptables.fresh_table import SET_REPLACE, FreshTable, InitialTable, initial_table
+from dvr_agent.kernel.iptables.known_structures import KnownStructure, KnownStructures
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
 from dvr_agent.kernel.iptables.table_decoder import (
     Snapshot,
     Snapshots,
     decode_counts,
-    decode_table,
     digest_of,
-    shape_of,
+    structure_of,
 )
 from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
@@ -89,6 +89,7 @@ class TableReader:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._snapshots = Snapshots()
+        self._structures = KnownStructures()
         self._known: dict[int, Shapes] = {}
         self._initial: dict[TableKey, InitialTable] = {}
 
@@ -116,7 +117,7 @@ class TableReader:
             raise
         finally:
             opened.close_lists()
-        return NamespaceTables(namespace, opened.sockets, shapes, self._snapshots, self._initial)
+        return NamespaceTables(namespace, opened.sockets, shapes, self._snapshots, self._structures, self._initial)
 
     def _open_here(self, opened: _Opened, wanted: frozenset[TableKey]) -> Shapes | None:
         """Open a socket per family in the thread's namespace, and the lists of its tables unless they are known.
@@ -161,12 +162,14 @@ class NamespaceTables:
         sockets: dict[Family, socket.socket],
         shapes: Shapes,
         snapshots: Snapshots,
+        structures: KnownStructures,
         initial: dict[TableKey, InitialTable],
     ) -> None:
         self.namespace = namespace
         self._sockets = sockets
         self._shapes = shapes
         self._snapshots = snapshots
+        self._structures = structures
         self._initial = initial
 
     def __enter__(self) -> NamespaceTables:
@@ -237,7 +240,16 @@ class NamespaceTables:
                 known = self._snapshots.get(digest_of(shape, key, entries))
                 if known is not None:
                     return known
-        return self._decode(key, *self.read_bytes(key))
+        elif size := self._structures.likely_size(key):  # at a start: like the table of another namespace, and one call
+            entries = self._entries(key, size)
+            structure = self._structures.find(key, entries) if entries is not None else None
+            if structure is not None and entries is not None:
+                return self._decode(key, structure, entries)
+        info, entries = self.read_bytes(key)
+        structure = self._structures.find(key, entries)
+        if structure is None:
+            structure = self._structures.add(key, structure_of(key, info, entries), entries)
+        return self._decode(key, structure, entries)
 
     @property
     def existing(self) -> list[TableKey]:
@@ -257,12 +269,12 @@ class NamespaceTables:
                 return info.raw, entries
         raise KernelError(self.namespace, Table(*key).text, errno.EAGAIN, "it changes faster than it can be read")
 
-    def _decode(self, key: TableKey, info: bytes, entries: bytes) -> Snapshot:
-        shape = self._shapes[key] = shape_of(LAYOUTS[key[0]], entries)
+    def _decode(self, key: TableKey, known: KnownStructure, entries: bytes) -> Snapshot:
+        shape = self._shapes[key] = known.shape
         digest = digest_of(shape, key, entries)
         snapshot = self._snapshots.get(digest)
         if snapshot is None:
-            snapshot = decode_table(key, info, entries)
+            snapshot = known.structure.decode(entries)
             self._snapshots.put(digest, snapshot)
         return snapshot
 

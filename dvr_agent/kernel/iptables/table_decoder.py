@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -77,18 +77,8 @@ class Snapshot:
     jumps: tuple[JumpAt, ...] = ()
 
 
-def shape_of(layout: Layout, entries: bytes) -> struct.Struct:
-    """Make the struct that cuts a table with entries of these sizes into the parts between the counters."""
-    sizes, at = [], 0
-    while at < len(entries):
-        size = OFFSETS.unpack_from(entries, at + layout.offsets_at)[1]
-        sizes.append(size)
-        at += size or len(entries)
-    return shape_of_sizes(layout, sizes)
-
-
 def shape_of_sizes(layout: Layout, sizes: Iterable[int]) -> struct.Struct:
-    """Make the same struct, for entries whose sizes are known."""
+    """Make the struct that cuts a table with entries of these sizes into the parts between the counters."""
     return _shape(layout.counters_at, layout.header_size, tuple(sizes))
 
 
@@ -145,8 +135,50 @@ class EntrySpan(NamedTuple):
     end: int
 
 
-def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
-    """Decode our part of a table.
+class RuleSpan(NamedTuple):
+    """A rule of a chain of ours in the bytes of a table.
+
+    :ivar aim: its verdict or jump; None: another target, whose bytes are in the entry
+    """
+
+    entry: EntrySpan
+    aim: Target | None
+
+
+class Structure(NamedTuple):
+    """What does not differ between tables in which only addresses, devices, ports and marks of our rules differ.
+
+    :ivar table: our part without the rules of its chains
+    :ivar jumps: as in :class:`Snapshot`
+    :ivar chains: our chains, sorted, with their rules
+    :ivar entries: of the whole table
+    """
+
+    table: Table
+    jumps: tuple[JumpAt, ...]
+    chains: tuple[tuple[str, tuple[RuleSpan, ...]], ...]
+    entries: Sequence[EntrySpan]
+
+    def decode(self, blob: bytes) -> Snapshot:
+        """Decode our part of a table that has this structure.
+
+        :param blob: all entries of the table
+        """
+        family = self.table.family
+        ip_size, header_size = LAYOUTS[family].ip_size, LAYOUTS[family].header_size
+        chains = []
+        for name, rules in self.chains:
+            decoded = []
+            for (start, target, end), aim in rules:
+                ip, matches = blob[start : start + ip_size], blob[start + header_size : target]
+                decoded.append(decode(family, ip, matches, blob[target:end] if aim is None else aim))
+            chains.append(Chain(name, tuple(decoded)))
+        bare = self.table
+        return Snapshot(Table(family, bare.name, tuple(chains), bare.jumps, bare.dropping), self.jumps)
+
+
+def structure_of(key: TableKey, info: bytes, blob: bytes) -> Structure:
+    """Return the structure of a table.
 
     :param info: ``struct ipt_getinfo``, which has the offsets of the built-in chains
     :param blob: all entries of the table
@@ -159,18 +191,18 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
     managed = stale_chains(chains) | {chain for chain in chains if chain.startswith(CHAIN_PREFIX)}
     aims = {start: chain for start, chain in heads.items() if chain in managed}
     jumps: list[JumpAt] = []
-    ours: list[Chain] = []
+    ours: list[tuple[str, tuple[RuleSpan, ...]]] = []
     for chain, found in chains.items():
         rules = found[:-1]  # the last entry is the policy
         if chain in HOOKS:
             jumps += _jumps(layout, blob, chain, rules, aims)
         elif chain in managed:
-            ours.append(Chain(chain, tuple(_rule(family, layout, blob, entry, heads) for entry in rules)))
+            ours.append((chain, tuple(RuleSpan(entry, _standard(blob, entry, heads)) for entry in rules)))
     plain = tuple(sorted((jump.builtin, jump.chain) for jump in jumps if jump.plain))
     policies = {chain: verdict_of(blob, found[-1]) for chain, found in chains.items() if chain in HOOKS}
     dropping = tuple(sorted(chain for chain, verdict in policies.items() if VERDICTS.get(verdict) == "DROP"))
-    ordered = tuple(sorted(ours, key=lambda chain: chain.name))
-    return Snapshot(Table(family, name, ordered, plain, dropping), tuple(jumps))
+    table = Table(family, name, (), plain, dropping)
+    return Structure(table, tuple(jumps), tuple(sorted(ours, key=lambda one: one[0])), entries)
 
 
 def decode_counts(key: TableKey, info: bytes, blob: bytes) -> Iterator[RuleCount]:
@@ -259,13 +291,13 @@ def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[EntrySpan], ai
 def _rule(family: Family, layout: Layout, blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> FilterRule:
     ip = blob[entry.start : entry.start + layout.ip_size]
     matches = blob[entry.start + layout.header_size : entry.target]
-    target: bytes | Target = blob[entry.target : entry.end]
-    if target_is(blob, entry, STANDARD_HEAD):
-        target = _standard(blob, entry, heads)
-    return decode(family, ip, matches, target)
+    return decode(family, ip, matches, _standard(blob, entry, heads) or blob[entry.target : entry.end])
 
 
-def _standard(blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> Target:
+def _standard(blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> Target | None:
+    """Return the verdict or jump of an entry; None: it has another target."""
+    if not target_is(blob, entry, STANDARD_HEAD):
+        return None
     verdict = verdict_of(blob, entry)
     if verdict in VERDICTS:
         return Verdict(VERDICTS[verdict])

@@ -63,7 +63,7 @@ def dump_rules() -> Request:
 def decode_rules(messages: Iterable[Data]) -> Iterable[Rule]:
     """Yield the rules that :class:`Rule` can describe, from RTM_NEWRULE messages; others are not ours."""
     for data in messages:
-        rule = _decode(data)
+        rule = _decode(bytes(data))
         if rule is not None:
             yield rule
 
@@ -88,7 +88,9 @@ def _body(rule: Rule) -> bytes:
     return _head(AF_OF_FAMILY[rule.family], length, table, FR_ACT_TO_TBL) + attributes
 
 
-def _decode(data: Data) -> Rule | None:
+@lru_cache(maxsize=1 << 10)
+def _decode(data: bytes) -> Rule | None:
+    """Decode a rule; those of the kernel are the same in all namespaces."""
     af, dst_len, src_len, tos, table, action, flags = _read_head(data, 0)
     family = FAMILY_OF_AF.get(af)
     if family is None or action != FR_ACT_TO_TBL or dst_len or tos or flags & (FIB_RULE_INVERT | FIB_RULE_FIND_SADDR):
@@ -131,7 +133,7 @@ def _find_rivals(rule: Rule, messages: Iterable[Data]) -> Iterable[tuple[Request
     A rule comes after those of its priority that are there already.  Only what has the very same selector is a rival.
     """
     for data in messages:
-        if _decode(data) == rule:
+        if _decode(bytes(data)) == rule:
             return
         if _place(data) == (AF_OF_FAMILY[rule.family], rule.priority, rule.src, rule.iif):
             action = _read_head(data, 0)[5]

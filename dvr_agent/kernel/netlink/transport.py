@@ -10,9 +10,11 @@ the sequence number of its request anyway, and goes on with the rest.  No call h
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pyroute2.netlink import (
     NLM_F_ACK,
@@ -169,7 +171,10 @@ class NetlinkSocket(NetlinkEndpoint):
 
         An errno that the request tolerates is an empty answer.
         """
-        return self._consistent(request, lambda: self._dump(request))
+        try:
+            return self._dump(request)
+        except RepeatError:
+            return self._repeated(request, partial(self._dump, request))
 
     def dump_containing(self, request: Request, needles: Sequence[bytes]) -> list[Data]:
         """Return the messages of a dump that contain one of the byte strings; the other messages are not decoded.
@@ -178,15 +183,18 @@ class NetlinkSocket(NetlinkEndpoint):
         which the kernel has no filter.  The search runs at memory speed; the cost of a needle is one search of the
         whole list.
         """
-        return self._consistent(request, lambda: self._dump_containing(request, needles))
+        try:
+            return self._dump_containing(request, needles)
+        except RepeatError:
+            return self._repeated(request, partial(self._dump_containing, request, needles))
 
-    def _consistent(self, request: Request, read: Callable[[], list[Data]]) -> list[Data]:
+    def _repeated(self, request: Request, read: Callable[[], list[Data]]) -> list[Data]:
         """Repeat a dump until the kernel's list did not change while it was read."""
-        for _ in range(DUMP_TRIES):
-            try:
+        for _ in range(DUMP_TRIES - 1):
+            self._drain()
+            with contextlib.suppress(RepeatError):
                 return read()
-            except RepeatError:
-                self._drain()
+        self._drain()
         raise self._error(request.text, errno.EINTR, f"changed {DUMP_TRIES} times while it was read")
 
     def _settle(self, requests: Sequence[Request], first: int) -> None:

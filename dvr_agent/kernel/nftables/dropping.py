@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import DroppingChain
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.message import (
+    FAMILIES,
     GET_CHAIN,
     MISSING,
     NFPROTO_INET,
@@ -21,6 +23,7 @@ from dvr_agent.kernel.nftables.message import (
     dump_rules,
 )
 from dvr_agent.kernel.nftables.rules import drops_all
+from dvr_agent.kernel.nftables.ruleset import TABLE
 from dvr_agent.state.filter import Family
 
 _FAMILIES: dict[int, tuple[str, tuple[Family, ...]]] = {
@@ -39,9 +42,9 @@ def dropping_chains(namespace: str) -> tuple[DroppingChain, ...]:
     :raises KernelError: they could not be read
     """
     try:
-        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+        with job_sockets.netlink(namespace, None, NETLINK_NETFILTER) as sock:
             chains = [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
-            passed = [chain for chain in chains if chain.family in _FAMILIES and chain.hook in _HOOKS]
+            passed = [chain for chain in chains if _is_passed(chain) and not _is_ours(chain)]
             closed = _closed(sock, [chain for chain in passed if chain.accepts]) if passed else set()
     except NamespaceGoneError:
         return ()
@@ -50,6 +53,16 @@ def dropping_chains(namespace: str) -> tuple[DroppingChain, ...]:
             raise
         return ()
     return tuple(_described(passed, closed))
+
+
+def _is_passed(chain: ChainInfo) -> bool:
+    """Return True for a base chain by which forwarded packets pass."""
+    return chain.family in _FAMILIES and chain.hook in _HOOKS
+
+
+def _is_ours(chain: ChainInfo) -> bool:
+    """Return True for a chain of the tables in which only this agent writes: all of them is compared."""
+    return chain.family in FAMILIES and chain.table == TABLE
 
 
 def _described(chains: Iterable[ChainInfo], closed: set[tuple[int, str, str]]) -> Iterator[DroppingChain]:

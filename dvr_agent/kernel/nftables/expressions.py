@@ -199,7 +199,9 @@ def comparable(expressions: bytes) -> tuple[Expression, ...]:
     return tuple(_comparable(expressions[begin:end]) for _, begin, end in attributes(expressions, 0))
 
 
+@lru_cache(maxsize=1 << 12)
 def _comparable(data: bytes) -> Expression:
+    """Return an expression; most are the same in the rules of all namespaces."""
     name, inner = "", b""
     for kind, begin, end in attributes(data, 0):
         if kind == 1:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import RuleCount, WriteCounters
 from dvr_agent.kernel.closer import close_aside
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
@@ -51,13 +52,13 @@ class NftablesFilter:
 
         :raises NamespaceGoneError: there is no such namespace
         """
-        with self._open(namespace) as sock:
+        with self._reading(namespace) as sock:
             found = self._reader.read(sock)
         return tuple(map(found.table, tables))
 
     def save(self, namespace: str) -> str:
         """Print our tables as ``nft list ruleset`` does; empty if there are none."""
-        with self._open(namespace) as sock:
+        with self._reading(namespace) as sock:
             rulesets = self._reader.read(sock).rulesets
         return "".join(ruleset_text(one) for one in rulesets.values() if one)
 
@@ -66,7 +67,7 @@ class NftablesFilter:
 
         :raises NamespaceGoneError: there is no such namespace
         """
-        with self._open(namespace) as sock:
+        with self._reading(namespace) as sock:
             ruleset = self._reader.read(sock).rulesets[table[0]]
             counted = counted_rules(ruleset, table[1])
             found = read_counters(sock, table[0], dict.fromkeys(name for name, _, _ in counted))
@@ -113,6 +114,12 @@ class NftablesFilter:
         if len(self._deleted) >= KNOWN_MAX:  # of namespaces that are gone
             self._deleted.clear()
         self._deleted[namespace] = time.monotonic()
+
+    def _reading(self, namespace: str) -> contextlib.AbstractContextManager[NetlinkSocket]:
+        """Return a socket for reading: that of the job, where closing it would not wait."""
+        if namespace in self._deleted:
+            return self._open(namespace)
+        return job_sockets.netlink(namespace, None, NETLINK_NETFILTER)
 
     @contextlib.contextmanager
     def _open(self, namespace: str) -> Iterator[NetlinkSocket]:

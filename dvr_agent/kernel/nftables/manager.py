@@ -8,10 +8,13 @@ see all of the chains or none.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import DroppingChain, WriteCounters
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.dropping import dropping_chains
@@ -19,6 +22,7 @@ from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     GET_TABLE,
     MISSING,
+    ChainInfo,
     decode_chain,
     decode_rule,
     decode_table,
@@ -43,17 +47,19 @@ class NftablesTables:
         self._counters = counters
         self._missing = False
 
-    def observe(self, namespace: str) -> tuple[Table, ...]:
+    def observe(self, namespace: str) -> tuple[tuple[Table, ...], Sequence[ChainInfo]]:
         """Read neutron-l3-agent's chains, by table, with their rules as far as ``state.filter`` can express them.
 
+        :returns: the tables, and all chains of the namespace
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: they could not be read
         """
-        sock = self._open(namespace)
-        if sock is None:
-            return ()
-        with sock:
-            return tuple(map(as_table, self._read(sock)))
+        opened = self._open(namespace)
+        if opened is None:
+            return (), ()
+        with opened as sock:
+            chains = self._read_chains(sock)
+            return tuple(map(as_table, _read(sock, chains))), chains
 
     def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
         """Read the base chains by which others drop what is forwarded.
@@ -68,13 +74,12 @@ class NftablesTables:
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: nothing was changed; EBUSY: a rule of others leads to one of the chains
         """
-        sock = self._open(namespace)
-        if sock is None:
+        if self._missing:
             return 0
-        with sock:
+        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
             for tries_left in reversed(range(TRIES)):
                 generation = read_generation(sock)
-                tables = self._read(sock)
+                tables = _read(sock, self._read_chains(sock))
                 if not tables:
                     return 0
                 changes = [one for table in tables for one in deletions(table)]
@@ -83,12 +88,12 @@ class NftablesTables:
                     return sum(len(table.stale_chains) for table in tables)
         raise AssertionError("not reached")
 
-    def _open(self, namespace: str) -> NetlinkSocket | None:
+    def _open(self, namespace: str) -> AbstractContextManager[NetlinkSocket] | None:
         """Open a netlink socket in the namespace; None: this kernel has no nf_tables."""
         if self._missing:
             return None
         try:
-            return NetlinkSocket.open(namespace, self._counters, NETLINK_NETFILTER)
+            return job_sockets.netlink(namespace, None, NETLINK_NETFILTER)
         except NamespaceGoneError:
             raise
         except KernelError as exc:
@@ -97,29 +102,35 @@ class NftablesTables:
             self._missing = True
             return None
 
-    def _read(self, sock: NetlinkSocket) -> list[NftTable]:
-        """Read the tables in which neutron-l3-agent has chains."""
+    def _read_chains(self, sock: NetlinkSocket) -> list[ChainInfo]:
         try:
-            chains = [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
+            return [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
         except KernelError as exc:
             if exc.code not in MISSING:
                 raise
             self._missing = True
             return []
-        places = tables_with_stale_chains(chains)
-        if not places:
-            return []
-        infos = {
-            (info.family, info.name): info
-            for data in sock.dump(dump(GET_TABLE, "tables of nf_tables"))
-            for info in (decode_table(data),)
-        }
-        return [
-            NftTable(
-                infos[place],
-                tuple(chain for chain in chains if (chain.family, chain.table) == place),
-                tuple(decode_rule(data) for data in sock.dump(dump_rules(*place))),
-            )
-            for place in places
-            if place in infos
-        ]
+
+
+def _read(sock: NetlinkSocket, chains: Sequence[ChainInfo]) -> list[NftTable]:
+    """Read the tables in which neutron-l3-agent has chains.
+
+    :param chains: all of the namespace
+    """
+    places = tables_with_stale_chains(chains)
+    if not places:
+        return []
+    infos = {
+        (info.family, info.name): info
+        for data in sock.dump(dump(GET_TABLE, "tables of nf_tables"))
+        for info in (decode_table(data),)
+    }
+    return [
+        NftTable(
+            infos[place],
+            tuple(chain for chain in chains if (chain.family, chain.table) == place),
+            tuple(decode_rule(data) for data in sock.dump(dump_rules(*place))),
+        )
+        for place in places
+        if place in infos
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from pyroute2.netlink import NLM_F_DUMP
@@ -28,7 +29,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 
 from dvr_agent.kernel.netlink.message import AF_UNSPEC, Request
-from dvr_agent.kernel.netlink.schema import Data, Schema, attribute, attributes
+from dvr_agent.kernel.netlink.schema import Data, Schema, attribute, attributes, payload, positions
 from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
@@ -51,13 +52,18 @@ MISSING = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errn
 """Answers of a kernel without nf_tables: nfnetlink has no such subsystem, or the kernel has no nfnetlink."""
 
 _TABLE, _CHAIN, _RULE, _GENERATION = map(Schema, (nft_table_msg, nft_chain_msg, nft_rule_msg, nft_gen_msg))
-_NAMED_TABLE, _NAMED_CHAIN, _NAMED_RULE, _NAMED_GENERATION = map(NamedAttributes, (_TABLE, _CHAIN, _RULE, _GENERATION))
+_NAMED_TABLE, _NAMED_CHAIN, _NAMED_GENERATION = map(NamedAttributes, (_TABLE, _CHAIN, _GENERATION))
 _ACCEPT = code_of(nft_rule_msg.nft_expr.nft_immediate.nfta_data.verdict.verdict_code, "NF_ACCEPT")
 _head = _RULE.head("nfgen_family")
 _edge_head = Schema(nfgen_msg).head("res_id")
 _read_family = _RULE.read_head("nfgen_family")
 BODY = len(_head(0))
 """Where the attributes of a message begin."""
+_RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USER_DATA = map(
+    _RULE.number,
+    ("NFTA_RULE_TABLE", "NFTA_RULE_CHAIN", "NFTA_RULE_HANDLE", "NFTA_RULE_EXPRESSIONS", "NFTA_RULE_USERDATA"),
+)
+_read_text, _read_handle = _RULE.reader("NFTA_RULE_TABLE"), _RULE.reader("NFTA_RULE_HANDLE")
 
 
 class TableInfo(NamedTuple):
@@ -190,7 +196,13 @@ def decode_table(data: Data) -> TableInfo:
 
 def decode_chain(data: Data) -> ChainInfo:
     """Decode the chain in a message of a dump."""
-    found = Fields(_NAMED_CHAIN, data)
+    return _decode_chain(_read_family(data, 0)[0], bytes(data[BODY:]))  # the rest of the header is the generation
+
+
+@lru_cache(maxsize=1 << 12)
+def _decode_chain(family: int, attributes_: bytes) -> ChainInfo:
+    """Decode the attributes of a chain, which are the same in all namespaces that were made alike."""
+    found = Fields(_NAMED_CHAIN, family_head(family) + attributes_)
     base = found.has("NFTA_CHAIN_HOOK")
     accepts = base and found.integer("NFTA_CHAIN_POLICY", _ACCEPT) == _ACCEPT
     table, name = found.text("NFTA_CHAIN_TABLE"), found.text("NFTA_CHAIN_NAME")
@@ -198,7 +210,7 @@ def decode_chain(data: Data) -> ChainInfo:
     number = int.from_bytes(hook[_NFTA_HOOK_HOOKNUM], "big") if _NFTA_HOOK_HOOKNUM in hook else -1
     priority = int.from_bytes(hook.get(_NFTA_HOOK_PRIORITY, b""), "big", signed=True)
     kind = found.text("NFTA_CHAIN_TYPE") if base else ""
-    return ChainInfo(_read_family(data, 0)[0], table, name, base, accepts, number, priority, kind)
+    return ChainInfo(family, table, name, base, accepts, number, priority, kind)
 
 
 def _parts(data: Data) -> Iterator[tuple[int, Data]]:
@@ -209,12 +221,12 @@ def _parts(data: Data) -> Iterator[tuple[int, Data]]:
 
 def decode_rule(data: Data) -> RuleInfo:
     """Decode the rule in a message of a dump."""
-    found = Fields(_NAMED_RULE, data)
+    found = positions(data, BODY)
     return RuleInfo(
         _read_family(data, 0)[0],
-        found.text("NFTA_RULE_TABLE"),
-        found.text("NFTA_RULE_CHAIN"),
-        found.integer("NFTA_RULE_HANDLE"),
-        found.raw("NFTA_RULE_EXPRESSIONS"),
-        found.raw("NFTA_RULE_USERDATA"),
+        _read_text(data, found[_RULE_TABLE]),
+        _read_text(data, found[_RULE_CHAIN]),
+        _read_handle(data, found[_RULE_HANDLE]),
+        payload(data, at) if (at := found.get(_RULE_EXPRESSIONS, 0)) else b"",
+        payload(data, at) if (at := found.get(_RULE_USER_DATA, 0)) else b"",
     )

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Literal
 
 from dvr_agent.kernel.ip_text import ip_text
-from dvr_agent.kernel.iptables.layout import PROTOCOLS
+from dvr_agent.kernel.iptables.layout import IFNAME_FIELD, PROTOCOLS
 from dvr_agent.kernel.netlink.message import AF_OF_FAMILY
 from dvr_agent.kernel.nftables import expressions as ex
 from dvr_agent.kernel.nftables.rules import PROTOCOLS as TRANSPORTS
@@ -47,7 +47,7 @@ from dvr_agent.state.filter import (
     Transport,
     Verdict,
 )
-from dvr_agent.state.filter_runs import ANY, Field
+from dvr_agent.state.filter_runs import ANY, Field, with_field
 
 _ADDRESSES: dict[Family, dict[str, tuple[int, int]]] = {
     4: {"src": (12, 4), "dst": (16, 4)},
@@ -56,6 +56,8 @@ _ADDRESSES: dict[Family, dict[str, tuple[int, int]]] = {
 """Offset and size of the addresses in the IP header."""
 _DPORT = (2, 2)
 """Offset and size of the destination port."""
+KNOWN_MAX = 1 << 10
+"""Rules by which others are recognised."""
 _VERDICTS: dict[str, int] = {"DROP": ex.DROP, "ACCEPT": ex.ACCEPT, "RETURN": ex.RETURN}
 _STATUS = {"SNAT": 0x10, "DNAT": 0x20}
 """IPS_SRC_NAT, IPS_DST_NAT (nf_conntrack_common.h)."""
@@ -263,13 +265,69 @@ def decode(family: Family, expressions: bytes) -> NftRule:
 
     :param expressions: :attr:`.message.RuleInfo.expressions`
     """
+    alike = _known.find(family, expressions)
+    if alike is not None:
+        return alike
     found = ex.comparable(expressions)
     try:
         one = _read(family, found)
         is_same = _again(family, one) == found
     except (_UnknownError, ValueError, KeyError, IndexError, OverflowError):
         is_same = False
-    return one if is_same else NftRule(FilterRule(Foreign(expressions)))
+    if not is_same:
+        return NftRule(FilterRule(Foreign(expressions)))
+    _known.add(family, expressions, one)
+    return one
+
+
+class _KnownRules:
+    """Rules that were decoded, by their bytes without the name of a device.
+
+    At a start the same rules are met in each namespace, with other devices.
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[tuple[Family, int, bytes], tuple[FilterRule, Field]] = {}
+        self._places: dict[tuple[Family, int], frozenset[int]] = {}
+        """Family and size of the bytes → offsets of device names."""
+
+    def find(self, family: Family, expressions: bytes) -> NftRule | None:
+        """Return the rule if one is known that differs by the device only."""
+        for at in self._places.get((family, len(expressions)), ()):
+            known = self._rules.get((family, at, _without(expressions, at)))
+            name = _device_text(value := expressions[at : at + IFNAME_FIELD]) if known is not None else ""
+            if known is not None and _names_one(name) and device_field(name) == value:
+                return NftRule(with_field(known[0], known[1], name))
+        return None
+
+    def add(self, family: Family, expressions: bytes, one: NftRule) -> None:
+        """Note a rule that compares one device with a name."""
+        rule = one.rule
+        names: list[tuple[Field, str]] = [("iif", rule.iif)] if isinstance(rule.iif, str) else []
+        names += [("oif", rule.oif)] if isinstance(rule.oif, str) else []
+        if one.field is not None or len(names) != 1 or not _names_one(names[0][1]):
+            return
+        which, name = names[0]
+        value, size = device_field(name), len(expressions)
+        if expressions.count(value) != 1:
+            return
+        if len(self._rules) >= KNOWN_MAX:
+            self._rules.clear()
+        at = expressions.index(value)
+        self._places[family, size] = self._places.get((family, size), frozenset()) | {at}
+        self._rules[family, at, _without(expressions, at)] = (rule, which)
+
+
+_known = _KnownRules()
+
+
+def _without(expressions: bytes, at: int) -> bytes:
+    return expressions[:at] + expressions[at + IFNAME_FIELD :]
+
+
+def _names_one(name: str) -> bool:
+    """Return True for the name of one device; with ``+`` at the end it stands for all that begin so."""
+    return bool(name) and not name.endswith("+")
 
 
 def _again(family: Family, one: NftRule) -> tuple[ex.Expression, ...]:

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Sequence
 
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.message import begin_transaction, decode_generation, end_transaction, get_generation
@@ -35,10 +36,13 @@ def commit(
 ) -> bool:
     """Make all changes or none; False: the rule set changed since it was read, and ``retry`` is allowed.
 
+    :param sock: of the writer: closing it may wait
+
     :param changed: the answers that say so
     :param busy: advice for the operator where something that is deleted is in use
     :raises KernelError: with advice for the operator
     """
+    job_sockets.drop_netfilter(sock.namespace)
     try:
         sock.transaction(begin_transaction(generation), changes, end_transaction())
     except KernelError as exc:
