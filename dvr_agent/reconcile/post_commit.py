@@ -169,10 +169,15 @@ def _like(rules: Sequence[FilterRule], tables: Iterable[Table]) -> Iterator[Filt
     """Yield the rules in tables that are about the same addresses: a table may have thousands of others."""
     destinations = {rule.dst for rule in rules if isinstance(rule.target, Dnat)}
     addresses = {rule.target.address for rule in rules if isinstance(rule.target, Snat)}
-    for rule in rules_of(tables) if destinations or addresses else ():
-        target = rule.target
-        if rule.dst in destinations or (isinstance(target, Snat) and target.address in addresses):
-            yield rule
+    if not destinations and not addresses:
+        return
+    for table in tables:
+        for chain in table.chains:
+            yield from [
+                rule
+                for rule in chain.rules
+                if rule.dst in destinations or (isinstance(rule.target, Snat) and rule.target.address in addresses)
+            ]
 
 
 def released_by_takeover(changes: Sequence[TableChange]) -> set[Released]:
