@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.state.itemwise import itemwise
 from dvr_agent.model.router import FloatingIp
 from dvr_agent.state.filter import CommentMatch, FilterRule, SetMark
+from dvr_agent.state.itemwise import itemwise
 
 COUNT = SetMark(0, 0)
 """``-j MARK --set-xmark 0x0/0x0`` changes nothing, and the next rule follows."""

@@ -28,7 +28,6 @@ from dvr_agent.desired.common import (
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import CentralNamespace, HostView, address_text
-from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.port_forwarding import forwarding_addresses, forwarding_rules
 from dvr_agent.desired.qos import central_limits, with_known_limits
@@ -58,6 +57,7 @@ from dvr_agent.state.filter import (
     Table,
 )
 from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route

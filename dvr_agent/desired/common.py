@@ -8,10 +8,10 @@ from itertools import chain
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView, port_subnets
-from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import CtStateMatch, Dnat, Family, FilterRule, Snat, Verdict
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import Outbound
 from dvr_agent.state.ownership import Ownership, RuleOwner

@@ -15,13 +15,13 @@ from dvr_agent.desired import names, ndp_proxy
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
 from dvr_agent.desired.host_allocations import FipPair
 from dvr_agent.desired.host_view import HostView, port_subnets
-from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
 from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import FilterRule, NoTrack
 from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
-from dvr_agent.state.itemwise import itemwise
 from dvr_agent.desired.lazy import lazy
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
@@ -22,6 +21,7 @@ from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
 from dvr_agent.state.filter import Family, FilterRule
+from dvr_agent.state.itemwise import itemwise
 
 
 class MissingHelper(NamedTuple):

@@ -11,10 +11,9 @@ from operator import attrgetter
 
 from dvr_agent.desired.host_allocations import FipPair
 from dvr_agent.desired.host_view import HostView, port_subnets
-from dvr_agent.state.itemwise import itemwise
 from dvr_agent.model.router import RouterPort, Subnet, SubnetPort
+from dvr_agent.state.itemwise import itemwise
 from dvr_agent.state.neighbour import Neighbour
-
 
 _dst, _pairs, _is_up = attrgetter("dst"), attrgetter("pairs"), attrgetter("is_up")
 

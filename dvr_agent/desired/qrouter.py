@@ -22,7 +22,6 @@ from dvr_agent.desired.common import (
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_allocations import FipPair, HostAllocations
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.ndp_proxy import outward_rules
 from dvr_agent.desired.neighbours import qrouter_neighbours
@@ -42,6 +41,7 @@ from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, FloatingIp, RouterP
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import Family, FilterRule, Not, Table
 from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import (

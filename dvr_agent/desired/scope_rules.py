@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from dvr_agent.desired.common import DROP
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.state.itemwise import itemwise
 from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.filter import (
@@ -26,6 +25,7 @@ from dvr_agent.state.filter import (
     SaveConnmark,
     SetMark,
 )
+from dvr_agent.state.itemwise import itemwise
 
 _OTHER_SCOPE = "floating IPs of instances in another address scope"
 UNMARKED_CONNECTION = ConnmarkMatch(0, SCOPE_MASK)

@@ -14,7 +14,6 @@ from dvr_agent.kernel.iptables import LibiptcManager, libiptc, manager
 from dvr_agent.kernel.iptables.fresh_table import InitialTable, encode_table, initial_table
 from dvr_agent.kernel.iptables.layout import BUILTINS, INFO
 from dvr_agent.kernel.iptables.reader import NamespaceTables, TableReader
-from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.netns import NamespaceWindow, entered
 from dvr_agent.state.filter import Chain, FilterRule, Jump, SetMark, Table, TableKey, Verdict
 from dvr_agent.state.filter_runs import make_table
@@ -162,12 +161,12 @@ def test_what_the_kernel_refuses_is_said_by_libiptc_and_what_comes_after_is_left
 def test_a_policy_with_which_this_kernel_makes_tables_stays() -> None:
     """The parameter ``forward`` of the module iptable_filter."""
     made, key = InitialTable((-2, -1, -2)), (4, "filter")
-    fresh = encode_table(made, Table(4, "filter"), lambda _chain, rule: encode(rule, 4))
+    fresh = encode_table(made, Table(4, "filter"))
     head, entries = fresh.replacement[:96], fresh.replacement[96:]
     name, valid, number, size = head[:32], head[32:36], head[36:40], head[40:44]
     info = name + valid + head[44:84] + number + size
     assert len(info) == INFO.size
     assert initial_table(key, info, entries) == made  # type: ignore[arg-type]
     wanted = make_table(4, "filter", {"FORWARD": (ACCEPT,)})
-    assert encode_table(made, wanted, lambda _chain, rule: encode(rule, 4)).snapshot.table.dropping == ("FORWARD",)
+    assert encode_table(made, wanted).snapshot.table.dropping == ("FORWARD",)
     assert BUILTINS["filter"][1] == "FORWARD"
