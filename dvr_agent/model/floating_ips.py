@@ -1,4 +1,4 @@
-"""Reads the floating IPs of a router.  ``parse`` calls :func:`floating_ips`; ``external`` decides which can be built."""
+"""Reads the floating IPs of a router, for ``parse``; ``external`` decides which of them can be built."""
 
 from __future__ import annotations
 
@@ -50,16 +50,10 @@ def floating_ips(
     items = array(value, at)
     if len(items) < LONG:
         recall = ""
-    known = _known(recall, gateway, rules) if recall else {}
     kept: dict[bytes, FloatingIp] = {}
-    new: list[tuple[int, bytes | None]] = []
-    for index, item in enumerate(items):
-        words = _lists.words(item) if recall else None
-        fip = known.get(words) if words is not None else None
-        if words is None or fip is None:
-            new.append((index, words))
-        else:
-            kept[words] = fip
+    new: list[tuple[int, bytes | None]] = [(index, None) for index in range(len(items))]
+    if recall:
+        kept, new = _recalled(items, _known(recall, gateway, rules))
     found, refused, omitted = [*kept.values()], [], []
     checks.known_floating_ips(found, len(items) - len(new), at)
     for index, words in new:
@@ -81,6 +75,22 @@ def floating_ips(
         _lists.keep(recall, Remembered((gateway, rules), kept))
     found.sort(key=lambda fip: int(fip.address))
     return FloatingIps(tuple(found), tuple(sorted(refused, key=attrgetter("id"))), tuple(omitted))
+
+
+def _recalled(
+    items: list[Any], known: dict[bytes, FloatingIp]
+) -> tuple[dict[bytes, FloatingIp], list[tuple[int, bytes | None]]]:
+    """Return the known floating IPs of a list, and (index, bytes) of the items that have to be read."""
+    kept: dict[bytes, FloatingIp] = {}
+    new: list[tuple[int, bytes | None]] = []
+    for index, item in enumerate(items):
+        words = _lists.words(item)
+        fip = known.get(words) if words is not None else None
+        if words is None or fip is None:
+            new.append((index, words))
+        else:
+            kept[words] = fip
+    return kept, new
 
 
 def _known(router_id: str, gateway: RouterPort | None, rules: FloatingIpRules) -> dict[bytes, FloatingIp]:

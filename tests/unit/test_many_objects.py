@@ -41,8 +41,8 @@ def all_lists_are_long(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for lists in (floating_ips._lists, ports._lists):
-        lists._lists.clear()
+    floating_ips._lists._lists.clear()
+    ports._lists._lists.clear()
 
 
 def _port(name: str, network: str, subnet: str, cidr: str, address: str, **values: Any) -> dict[str, Any]:
@@ -140,9 +140,11 @@ def _change(document: dict[str, Any], draw: random.Random) -> None:
         case "unset" if listed:
             draw.choice(listed).pop(draw.choice(list(VALUES)), None)
         case "around":
-            port, value = draw.choice([("gw_port", "203.0.113.30"), ("gw_port", "203.0.113.5"), ("gw_port", "")])
-            router[port] = _port("gateway", EXTERNAL, OUTSIDE, "203.0.113.0/24", value) if value else None
+            value = draw.choice(["203.0.113.12", "203.0.113.5", ""])
+            router["gw_port"] = _port("gateway", EXTERNAL, OUTSIDE, "203.0.113.0/24", value) if value else None
             router["distributed"] = draw.choice([True, True, False])
+            cidr, address = draw.choice([("10.0.0.0/24", "10.0.0.1"), ("10.0.0.0/28", "10.0.0.14")])
+            router["_interfaces"] = [_port("interface", NETWORK, SUBNET, cidr, address)]
             router["_interfaces"][0]["address_scopes"] = {"4": draw.choice([SCOPE, None])}
 
 
@@ -161,12 +163,12 @@ def test_a_document_that_comes_after_others_is_read_as_if_it_was_the_first(seed:
     for _ in range(8):
         _change(document, draw)
         found = _outcome(document)
-        kept = [dict(lists._lists) for lists in (floating_ips._lists, ports._lists)]
+        kept = dict(floating_ips._lists._lists), dict(ports._lists._lists)
         _forget()
         assert found == _outcome(document)
-        for lists, before in zip((floating_ips._lists, ports._lists), kept, strict=True):
-            lists._lists.clear()
-            lists._lists.update(before)
+        _forget()
+        floating_ips._lists._lists.update(kept[0])
+        ports._lists._lists.update(kept[1])
 
 
 def test_what_stays_is_the_same_object() -> None:
@@ -252,9 +254,8 @@ def test_number_of_owners_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def _slice(device: str, destinations: set[int]) -> NamespaceState:
     routes = {Route(f"203.0.113.{number}/32", MAIN_TABLE, (Hop("169.254.64.0", device),)) for number in destinations}
     routes.add(Route("0.0.0.0/0", 2852000000, (Hop("203.0.113.1", "fg-1"),)))
-    return NamespaceState(
-        "fip-x", Ownership(devices=frozenset({device})), links=frozenset({Link(device, "", 1500)}), routes=frozenset(routes)
-    )  # fmt: skip
+    ownership, links = Ownership(devices=frozenset({device})), frozenset({Link(device, "", 1500)})
+    return NamespaceState("fip-x", ownership, links=links, routes=frozenset(routes))
 
 
 SLICES = st.lists(st.tuples(st.sampled_from(["fpr-a", "fpr-b"]), st.sets(st.integers(1, 6)), st.booleans()))
