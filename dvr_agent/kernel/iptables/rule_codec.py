@@ -89,7 +89,9 @@ def _encode_translation(rule: FilterRule) -> bytes | None:
     host = rule.src if by_source else rule.dst
     if not isinstance(target, Dnat | Snat) or not isinstance(host, str) or (by_source and rule.dst is not None):
         return None
-    if rule.matches or rule.protocol is not None or (isinstance(target, Dnat) and target != Dnat(target.address)):
+    if rule.matches or rule.protocol is not None:
+        return None
+    if isinstance(target, Dnat) and (target.ports is not None or target.base is not None):
         return None
     address, _, length = host.partition("/")
     raw, aim = address_bytes(address, 4), address_bytes(target.address, 4)
