@@ -15,7 +15,7 @@ from dvr_agent.kernel.iptables.fresh_table import InitialTable, encode_table, in
 from dvr_agent.kernel.iptables.layout import BUILTINS, INFO
 from dvr_agent.kernel.iptables.reader import NamespaceTables, TableReader
 from dvr_agent.kernel.netns import NamespaceWindow, entered
-from dvr_agent.state.filter import Chain, FilterRule, Jump, SetMark, Table, TableKey, Verdict
+from dvr_agent.state.filter import Chain, Dnat, FilterRule, Jump, SetMark, Table, TableKey, Verdict
 from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
 from tests.support.filter_rules import qrouter_tables, tables
@@ -115,6 +115,34 @@ def test_a_written_table_is_known_before_it_is_read(
     monkeypatch.setattr(NamespaceTables, "_decode", None)
     (found,) = iptables.observe(namespace, [wanted.key])
     assert found is wanted
+
+
+def _long(number: int) -> Table:
+    found = [FilterRule(Dnat(f"10.0.0.{n}"), dst=f"203.0.113.{n}/32") for n in range(1, number + 1)]
+    return make_table(4, "nat", {"PREROUTING": tuple(found), "POSTROUTING": (ACCEPT, *NESTED.chains[1].rules)})
+
+
+def test_a_long_table_that_was_changed_is_known_before_it_is_read(
+    iptables: LibiptcManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace, wanted = _namespace(), _long(41)
+    _put(iptables, namespace, _long(40))
+    _put(iptables, namespace, wanted)
+    monkeypatch.setattr(NamespaceTables, "_decode", None)
+    (found,) = iptables.observe(namespace, [wanted.key])
+    assert found is wanted
+
+
+@pytest.mark.parametrize("arguments", ["-A PREROUTING -p icmp -j ACCEPT", "-I PREROUTING -j ACCEPT"])
+def test_a_long_table_in_which_others_have_something_is_read_as_it_is(iptables: LibiptcManager, arguments: str) -> None:
+    namespace = _namespace()
+    _put(iptables, namespace, _long(40))
+    lab.in_netns(namespace, "iptables-legacy", "-t", "nat", *arguments.split())
+    before = lab.in_netns(namespace, "iptables-legacy-save", "-t", "nat").count("ACCEPT")
+    _put(iptables, namespace, _long(41))
+    (found,) = iptables.observe(namespace, [(4, "nat")])
+    assert found == _long(41)
+    assert lab.in_netns(namespace, "iptables-legacy-save", "-t", "nat").count("ACCEPT") == before
 
 
 def test_a_table_that_another_program_writes_to_meanwhile_keeps_its_rules(
