@@ -229,15 +229,18 @@ class Allocations:
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(view.local_addresses)
-        lacking = [fip for fip in fips if self._priority(fip) is None]
-        if lacking and self._unread:
-            self._reserve_priorities()
-        for fip in lacking:
-            self._allocate_priority(fip, fips)
-        return tuple([(fip, priority) for fip in fips if (priority := self._priority(fip)) is not None])
+        found = [*map(self._priority, fips)]
+        if None in found:
+            if self._unread:
+                self._reserve_priorities()
+            for fip, known in zip(fips, found, strict=True):
+                if known is None:
+                    self._allocate_priority(fip, fips)
+            found = [*map(self._priority, fips)]
+        return tuple([(fip, priority) for fip, priority in zip(fips, found, strict=True) if priority is not None])
 
     def _priority(self, fip: str) -> int | None:
-        return (self._shared.get(fip) if self._shared else None) or self._priorities.get(fip)
+        return self._shared.get(fip) or self._priorities.get(fip)
 
     def _allocate_priority(self, fip: str, fips: Iterable[str]) -> None:
         """Allocate a priority that no other floating IP has, or, if there is none, none of the router's.
