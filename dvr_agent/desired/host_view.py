@@ -165,10 +165,8 @@ class HostView:
     @lazy
     def central_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs of the central namespace."""
-        router, fips = self.router, self.router.floating_ips
-        if self.gateway_here is None or not router.distributed:
-            return fips if self.gateway_here is not None else ()
-        return tuple([fip for fip in fips if self.is_central(fip)])
+        fips = self.router.floating_ips if self.gateway_here is not None else ()
+        return tuple([fip for fip in fips if fip.is_central]) if self.router.distributed else fips
 
     @lazy
     def forwarding_ips(self) -> tuple[ForwardingIp, ...]:

@@ -247,13 +247,10 @@ class _TableUpdate:
 
         Where there is something else in it, what is read is not that, and no harm is done.
         """
-        if (
-            self.snapshot is not None
-            and not self.withdraw
-            and sum(len(one.rules) for one in self.desired.chains) >= LONG
-        ):
-            made = as_made(self.snapshot, self.desired)
-            if made is not None:
+        is_long = sum(len(one.rules) for one in self.desired.chains) >= LONG
+        made = as_made(self.snapshot, self.desired) if self.snapshot is not None and is_long else None
+        if made is not None and not self.withdraw:
+            with contextlib.suppress(ValueError):
                 self.opened.foresee(self.desired.key, encode_table(made, self.desired, self.opened.namespace))
 
     def _encode(self, chain: str, rule: FilterRule) -> bytes:
