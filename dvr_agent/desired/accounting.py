@@ -7,12 +7,12 @@ directions.  ``reconcile/traffic.py`` reads the counters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import FloatingIp
 from dvr_agent.state.filter import CommentMatch, FilterRule, SetMark
+from dvr_agent.state.itemwise import itemwise
 
 COUNT = SetMark(0, 0)
 """``-j MARK --set-xmark 0x0/0x0`` changes nothing, and the next rule follows."""
@@ -26,24 +26,26 @@ class Counted(NamedTuple):
     direction: Literal["received", "sent"]
 
 
-def received_rules(view: HostView, fips: Iterable[FloatingIp], device: str) -> list[FilterRule]:
+def received_rules(view: HostView, fips: tuple[FloatingIp, ...], device: str) -> tuple[FilterRule, ...]:
     """Make the rules of mangle PREROUTING: packets to floating IPs that come in by a device."""
-    if not view.settings.count_floating_ips:
-        return []
-    return [
-        FilterRule(COUNT, dst=f"{fip.address}/32", iif=device, matches=(CommentMatch(f"{_RECEIVED}{fip.address}"),))
-        for fip in fips
-    ]
+    return _received.each(view.router.id, fips, device) if view.settings.count_floating_ips else ()
 
 
-def sent_rules(view: HostView, fips: Iterable[FloatingIp], device: str) -> list[FilterRule]:
+def sent_rules(view: HostView, fips: tuple[FloatingIp, ...], device: str) -> tuple[FilterRule, ...]:
     """Make the rules of mangle FORWARD: packets of their fixed IPs that leave by a device."""
-    if not view.settings.count_floating_ips:
-        return []
-    return [
-        FilterRule(COUNT, src=f"{fip.fixed_address}/32", oif=device, matches=(CommentMatch(f"{_SENT}{fip.address}"),))
-        for fip in fips
-    ]
+    return _sent.each(view.router.id, fips, device) if view.settings.count_floating_ips else ()
+
+
+@itemwise
+def _received(fip: FloatingIp, device: str) -> FilterRule:
+    comment = CommentMatch(f"{_RECEIVED}{fip.address}")
+    return FilterRule(COUNT, dst=f"{fip.address}/32", iif=device, matches=(comment,))
+
+
+@itemwise
+def _sent(fip: FloatingIp, device: str) -> FilterRule:
+    comment = CommentMatch(f"{_SENT}{fip.address}")
+    return FilterRule(COUNT, src=f"{fip.fixed_address}/32", oif=device, matches=(comment,))
 
 
 def counted(rule: FilterRule) -> Counted | None:

@@ -139,8 +139,8 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
         for entry in router.routes
         if entry not in used and not _reachable_elsewhere(view, entry.nexthop)
     ]
-    waiting = [str(fip.address) for fip in router.floating_ips if view.bound_here(fip)]
-    if waiting and view.agent_gateway is None and router.gateway is not None:
+    waiting = [str(fip.address) for fip in view.bound_fips] if view.agent_gateway is None else []
+    if waiting and router.gateway is not None:
         reason = (
             "agent_mode is dvr_no_external"
             if view.settings.mode.value == "dvr_no_external"
@@ -161,6 +161,8 @@ def _reply_warnings(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
     The kernel looks up the main table before the rules of floating IPs.  Neutron allows such routes, and
     neutron-l3-agent does the same.
     """
+    if not in_qrouter:
+        return []
     here = (fip for fip in view.router.floating_ips if view.bound_here(fip) or view.is_central(fip))
     fips = ", ".join(str(fip.address) for fip in here)
     return [

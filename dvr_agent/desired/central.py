@@ -18,16 +18,16 @@ from dvr_agent.desired.common import (
     NONLOCAL_BIND,
     NOT_DNATED,
     QROUTER_OWNERSHIP,
-    from_fixed,
     has_family,
+    inbound_rule,
     outbound,
+    outbound_rule,
     port_addresses,
     port_link,
-    to_fixed,
 )
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import CentralNamespace, HostView
+from dvr_agent.desired.host_view import CentralNamespace, HostView, address_text
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.port_forwarding import forwarding_addresses, forwarding_rules
 from dvr_agent.desired.qos import central_limits, with_known_limits
@@ -57,6 +57,7 @@ from dvr_agent.state.filter import (
     Table,
 )
 from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
@@ -87,8 +88,10 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
         central.name,
         with_known_limits(ndp_proxy.owning_proxies(view, ownership), view),
         links=frozenset(port_link(device, port) for device, port in ports),
-        addresses=frozenset(
-            [*(address for device, port in central.inside for address in port_addresses(device, port)), *external]
+        addresses=frozen(
+            view.router.id,
+            "central",
+            (*(address for device, port in central.inside for address in port_addresses(device, port)), *external),
         ),
         routes=frozenset(routes),
         rules=KERNEL_RULES,
@@ -97,7 +100,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
         limits=central_limits(view),
         tables=(*_tables(view, central, outside), *helper_tables(view, outside is not None)),
         announcements=(
-            *(Announcement(address.device, address.ip, address) for address in external),
+            *_announced.each(view.router.id, external),
             *(Announcement(proxy.device, proxy.dst, proxy) for proxy in proxies),
         ),
         outbound=outbound(view, view.central_fips, central.inside, inner),
@@ -105,11 +108,21 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
     return state, used
 
 
-def _external_addresses(view: HostView, outside: Outside | None) -> list[Address]:
+def _external_addresses(view: HostView, outside: Outside | None) -> tuple[Address, ...]:
     if outside is None:
-        return []
-    fips = (Address(outside.device, f"{fip.address}/32") for fip in view.central_fips)
-    return [*port_addresses(*outside), *fips, *forwarding_addresses(view, outside.device)]
+        return ()
+    fips = _address.each(view.router.id, address_text.each(view.router.id, view.central_fips), outside.device)
+    return (*port_addresses(*outside), *fips, *forwarding_addresses(view, outside.device))
+
+
+@itemwise
+def _address(text: str, device: str) -> Address:
+    return Address(device, f"{text}/32")
+
+
+@itemwise
+def _announced(address: Address) -> Announcement:
+    return Announcement(address.device, address.ip, address)
 
 
 def _routes(
@@ -226,9 +239,9 @@ def _nat(view: HostView, outside: Outside | None, metadata: HostSettings | None)
     qg, gateway = outside
     gateway_ip = next((str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4), None)
     fips, random = view.central_fips, view.settings.random_fully
-    dnat = tuple(to_fixed(str(fip.address), str(fip.fixed_address)) for fip in fips)
+    dnat = inbound_rule.each(view.router.id, fips, None)
     forwarded = forwarding_rules(view)
-    snat = [from_fixed(str(fip.fixed_address), str(fip.address), random) for fip in fips]
+    snat = [*outbound_rule.each(view.router.id, fips, random)]
     if gateway_ip is None:
         return {"PREROUTING": (*first, *dnat, *forwarded), "OUTPUT": dnat, "POSTROUTING": tuple(snat)}
     to_gateway = Snat(gateway_ip, random)

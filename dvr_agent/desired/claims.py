@@ -17,6 +17,7 @@ from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.names import STEM
 from dvr_agent.model.features import Features, ForwardingIp
 from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
+from dvr_agent.state.itemwise import itemwise
 
 DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge"
 """Kinds of claims: the first word of a key."""
@@ -41,11 +42,6 @@ class Claim(NamedTuple):
     """Where the value is in the document."""
     value: str
 
-    @property
-    def is_fip(self) -> bool:
-        """True for the address of a floating IP."""
-        return self.path.startswith(("$._floatingips", "$._pf_floatingips"))
-
 
 class Parts(NamedTuple):
     """The parts of a router that are built."""
@@ -53,8 +49,8 @@ class Parts(NamedTuple):
     interfaces: Iterable[RouterPort]
     csnat: Iterable[RouterPort]
     gateway: RouterPort | None
-    fips: Iterable[FloatingIp]
-    forwarding: Iterable[ForwardingIp]
+    fips: tuple[FloatingIp, ...]
+    forwarding: tuple[ForwardingIp, ...]
     has_pair: bool
     ha: HaInterface | None = None
 
@@ -138,11 +134,25 @@ def _claims(router: Router, parts: Parts) -> tuple[Claim, ...]:
 
 
 def _of_fips(router: Router, gateway: RouterPort, parts: Parts) -> Iterator[Claim]:
-    for section, fips in (("_floatingips", parts.fips), ("_pf_floatingips", parts.forwarding)):
-        for fip in fips:
-            key = address_key(gateway.network_id, fip.address)
-            path = _path(section, fip.id, "floating_ip_address")
-            yield Claim(key, router.id, path, str(fip.address))
+    listed: dict[str, tuple[FloatingIp | ForwardingIp, ...]] = {
+        "_floatingips": parts.fips,
+        "_pf_floatingips": parts.forwarding,
+    }
+    for section, fips in listed.items():
+        yield from _of_fip.each(router.id, fips, section, gateway.network_id, router.id)
+
+
+@itemwise
+def _of_fip(fip: FloatingIp | ForwardingIp, section: str, network_id: str, router_id: str) -> Claim:
+    path = _path(section, fip.id, "floating_ip_address")
+    return Claim(address_key(network_id, fip.address), router_id, path, str(fip.address))
+
+
+def is_of_fip(router: Router, key: str) -> bool:
+    """Return True if a key that a router claims is that of a floating IP."""
+    gateway = router.gateway
+    fips: list[FloatingIp | ForwardingIp] = [*router.floating_ips, *router.features.forwarding_ips]
+    return gateway is not None and any(key == address_key(gateway.network_id, fip.address) for fip in fips)
 
 
 def _of_port(section: str, port: RouterPort, thing: str) -> Iterator[Claim]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import CtStateMatch, Dnat, Family, FilterRule, Snat, Verdict
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import Outbound
 from dvr_agent.state.ownership import Ownership, RuleOwner
@@ -59,6 +61,24 @@ def from_fixed(fixed: str, fip: str, random_fully: bool) -> FilterRule:
     return FilterRule(Snat(fip, random_fully), src=f"{fixed}/32")
 
 
+@itemwise
+def inbound_rule(fip: FloatingIp, iif: str | None) -> FilterRule:
+    """Return :func:`to_fixed` of a floating IP."""
+    return to_fixed(str(fip.address), str(fip.fixed_address), iif)
+
+
+@itemwise
+def outbound_rule(fip: FloatingIp, random_fully: bool) -> FilterRule:
+    """Return :func:`from_fixed` of a floating IP."""
+    return from_fixed(str(fip.fixed_address), str(fip.address), random_fully)
+
+
+@itemwise
+def _fixed_text(fip: FloatingIp, without: str | None) -> tuple[str, ...]:
+    """Return the fixed address of a floating IP, unless it is in an address scope."""
+    return () if without is not None and fip.fixed_scope == without else (str(fip.fixed_address),)
+
+
 def port_link(device: str, port: RouterPort, distributed: bool = False) -> Link:
     """Make the link of a Neutron port.
 
@@ -74,7 +94,7 @@ def port_addresses(device: str, port: RouterPort) -> list[Address]:
 
 
 def outbound(
-    view: HostView, fips: Iterable[FloatingIp], inside: Iterable[tuple[str, RouterPort]], routes: Iterable[Route]
+    view: HostView, fips: tuple[FloatingIp, ...], inside: Iterable[tuple[str, RouterPort]], routes: Iterable[Route]
 ) -> Outbound:
     """Select the connections to delete when the namespace starts to translate their address to a floating IP.
 
@@ -85,12 +105,12 @@ def outbound(
     """
     gateway = view.router.gateway
     scope = gateway.scope4 if gateway is not None else None
-    addresses = {str(fip.fixed_address) for fip in fips if scope is None or fip.fixed_scope != scope}
+    addresses = tuple(chain.from_iterable(_fixed_text.each(view.router.id, fips, scope)))
     ports = [port for _, port in inside]
     networks = {str(subnet.cidr) for port in ports for _, subnet in port_subnets(port) if subnet.cidr.version == 4}
     networks |= {str(ip.network) for port in ports for ip in port.fixed_ips if ip.address.version == 4}
     networks |= {route.dst for route in routes if route.table == MAIN_TABLE and ":" not in route.dst}
-    return Outbound(frozenset(addresses), tuple(sorted(networks)))
+    return Outbound(frozen(view.router.id, "outbound", addresses), tuple(sorted(networks)))
 
 
 def has_family(port: RouterPort, family: Family) -> bool:

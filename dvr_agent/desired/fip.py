@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPV4LENGTH
+from itertools import chain
 
 from dvr_agent.desired import names, ndp_proxy
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
@@ -20,6 +21,7 @@ from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import FilterRule, NoTrack
 from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -79,6 +81,18 @@ def slice_ownership(router_id: str, pair: FipPair | None) -> Ownership:
     return Ownership(devices=devices, rules=RuleOwner.BY_IIF, tables=tables, main_only=True)
 
 
+@itemwise
+def _inward_route(address: str, to_router: Hop) -> Route:
+    return make_route(f"{address}/32", MAIN_TABLE, to_router)
+
+
+@itemwise
+def _announced(route: Route, device: str, defaults: tuple[Route, ...]) -> list[Announcement]:
+    """Announce a floating IP by the agent gateway port, whose MAC address answers for it: anew when that changes."""
+    address = route.dst.removesuffix("/32")
+    return [Announcement(device, address, because) for because in (route, *defaults)]
+
+
 def slice_state(
     view: HostView, pair: FipPair, port: RouterPort, mtu: int, conceded: Collection[str] = ()
 ) -> tuple[NamespaceState, set[ExtraRoute]]:
@@ -93,8 +107,9 @@ def slice_state(
     index = fip_index(pair.subnet.fip_address)
     to_router = Hop(pair.subnet.router_address, fpr)
     extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
-    fips = {str(fip.address): make_route(f"{fip.address}/32", MAIN_TABLE, to_router) for fip in view.local_fips}
+    fips = _inward_route.each(view.router.id, view.local_addresses, to_router)
     outside = default_routes(fg, port, index)
+    announced = tuple(route for route in outside if route.dst == DEFAULT_V4)
     proxied = ndp_proxy.local_addresses(view)
     proxies = ndp_proxy.proxies(proxied, fg)
     rules = [Rule(family, index, index, None, fpr) for family in ((4, 6) if proxied else (4,))]
@@ -103,7 +118,7 @@ def slice_state(
     routes = (
         *outside,
         *extra,
-        *fips.values(),
+        *fips,
         *ndp_proxy.inward_routes(proxied, link_local(pair.rfp_mac), fpr),
         *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets if subnet not in taken),
     )
@@ -113,17 +128,12 @@ def slice_state(
         replace(ownership, proxied=proxied_networks) if proxied_networks else ownership,
         links=frozenset({Link(fpr, pair.fpr_mac, mtu, True, VethPeer(view.qrouter, view.rfp))}),
         addresses=frozenset({Address(fpr, f"{pair.subnet.fip_address}/31")}),
-        routes=frozenset(routes),
+        routes=frozen(view.router.id, "slice", routes),
         rules=frozenset(rules),
         neighbours=frozenset({Neighbour(pair.subnet.router_address, fpr, pair.rfp_mac)}),
         proxy_neighbours=frozenset(proxies) if proxies else _NO_PROXIES,
-        # Floating IPs are announced anew when the agent gateway port changes: its MAC address answers for them.
         announcements=(
-            *(
-                Announcement(fg, address, because)
-                for address, route in fips.items()
-                for because in (route, *(one for one in outside if one.dst == DEFAULT_V4))
-            ),
+            *chain.from_iterable(_announced.each(view.router.id, fips, fg, announced)),
             *(Announcement(fg, proxy.dst, proxy) for proxy in proxies),
         ),
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from itertools import compress
+from operator import attrgetter
 from typing import NamedTuple
 
 from dvr_agent.desired import names
@@ -19,6 +21,7 @@ from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
 from dvr_agent.state.filter import Family, FilterRule
+from dvr_agent.state.itemwise import itemwise
 
 
 class MissingHelper(NamedTuple):
@@ -138,11 +141,22 @@ class HostView:
         """Floating IPs bound here: their port is on this host or migrates to it."""
         if self.agent_gateway is None:
             return ()
-        return tuple(fip for fip in self.router.floating_ips if self.bound_here(fip))
+        return self.bound_fips
+
+    @lazy
+    def bound_fips(self) -> tuple[FloatingIp, ...]:
+        """Floating IPs that belong on this host, whether the router has a pair to the fip namespace or not."""
+        router, fips = self.router, self.router.floating_ips
+        return tuple(compress(fips, _is_bound.each(router.id, fips, self.settings.host, router.distributed)))
+
+    @lazy
+    def local_addresses(self) -> tuple[str, ...]:
+        """Addresses of the floating IPs that are bound here."""
+        return address_text.each(self.router.id, self.local_fips)
 
     def bound_here(self, fip: FloatingIp) -> bool:
         """True if the floating IP belongs on this host, whether the router has a pair to the fip namespace or not."""
-        return not self.is_central(fip) and self.settings.host in (fip.host, fip.dest_host)
+        return is_bound(fip, self.settings.host, self.router.distributed)
 
     def is_central(self, fip: FloatingIp) -> bool:
         """True if the host of the gateway port builds the floating IP; all those of a legacy router are central."""
@@ -152,7 +166,7 @@ class HostView:
     def central_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs of the central namespace."""
         fips = self.router.floating_ips if self.gateway_here is not None else ()
-        return tuple(fip for fip in fips if self.is_central(fip))
+        return tuple([fip for fip in fips if fip.is_central]) if self.router.distributed else fips
 
     @lazy
     def forwarding_ips(self) -> tuple[ForwardingIp, ...]:
@@ -165,8 +179,8 @@ class HostView:
         """Mark of each address scope of the router."""
         router = self.router
         ports = (*router.interfaces, *((router.gateway,) if router.gateway else ()))
-        scopes = [scope for port in ports for scope in (port.scope4, port.scope6)]
-        return scope_marks([*scopes, *(fip.fixed_scope for fip in router.floating_ips)], dict(self.known_marks))
+        scopes = {scope for port in ports for scope in (port.scope4, port.scope6)}
+        return scope_marks(scopes.union(map(attrgetter("fixed_scope"), router.floating_ips)), dict(self.known_marks))
 
     def in_external_scope(self, port: RouterPort) -> bool:
         """True if the port's IPv4 traffic is routed by the fip namespace, without NAT."""
@@ -194,6 +208,23 @@ class HostView:
     def csnat_by_subnet(self) -> dict[str, FixedIp]:
         """Subnet id → the csnat address in it."""
         return {fixed.subnet_id: fixed for port in self.router.snat_interfaces for fixed in port.fixed_ips}
+
+
+def is_bound(fip: FloatingIp, host: str, distributed: bool) -> bool:
+    """Return True if a floating IP belongs on a host.
+
+    :param distributed: its router is
+    """
+    return distributed and not fip.is_central and host in (fip.host, fip.dest_host)
+
+
+@itemwise
+def address_text(fip: FloatingIp) -> str:
+    """Return the address of a floating IP; all that is made of it item by item has the same text."""
+    return str(fip.address)
+
+
+_is_bound = itemwise(is_bound)
 
 
 def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None = None) -> HostView:

@@ -5,15 +5,22 @@ Every port of each subnet gets an entry, on all hosts: a distributed router must
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import attrgetter
 
 from dvr_agent.desired.host_allocations import FipPair
 from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.model.router import RouterPort, Subnet, SubnetPort
+from dvr_agent.state.itemwise import itemwise
 from dvr_agent.state.neighbour import Neighbour
 
+_dst, _pairs, _is_up = attrgetter("dst"), attrgetter("pairs"), attrgetter("is_up")
 
-def qrouter_neighbours(view: HostView, pair: FipPair | None, devices: list[tuple[str, RouterPort]]) -> list[Neighbour]:
+
+def qrouter_neighbours(
+    view: HostView, pair: FipPair | None, devices: list[tuple[str, RouterPort]]
+) -> tuple[Neighbour, ...]:
     """Compute the neighbours of the qrouter namespace.
 
     :param devices: internal devices, with their ports
@@ -21,41 +28,48 @@ def qrouter_neighbours(view: HostView, pair: FipPair | None, devices: list[tuple
     ports_by_subnet = dict(view.router.ports_by_subnet)
     own_ports = {port.id for _, port in devices}
     own_addresses = {str(fixed.address) for _, port in devices for fixed in port.fixed_ips}
-    found: dict[tuple[str, str], str] = {}
+    found: list[Neighbour] = []
     for device, port in devices:
+        on_device: dict[str, Neighbour] = {}
         for _, subnet in port_subnets(port):
-            members = [member for member in ports_by_subnet.get(subnet.id, ()) if member.id not in own_ports]
+            members = ports_by_subnet.get(subnet.id, ())
             # Later entries win: the port of a fixed IP before ports with an allowed address pair for the address.
-            found |= {(address, device): mac for address, mac in _allowed_addresses(members, subnet)}
-            found |= {(address, device): mac for address, mac in _fixed_addresses(members, subnet)}
-            found |= {(address, device): mac for address, mac in _csnat_addresses(view, subnet)}
-    neighbours = [Neighbour(dst, dev, mac) for (dst, dev), mac in found.items() if dst not in own_addresses]
-    return [*neighbours, Neighbour(pair.subnet.fip_address, view.rfp, pair.fpr_mac)] if pair else neighbours
+            on_device |= _by_address(_allowed_neighbours(members, own_ports, subnet, device))
+            fixed = _fixed_neighbours.each(view.router.id, members, subnet.id, device, frozenset(own_ports))
+            on_device |= _by_address(chain.from_iterable(fixed))
+            on_device |= _by_address(_csnat_neighbours(view, subnet, device))
+        for address in own_addresses:
+            on_device.pop(address, None)
+        found += on_device.values()
+    return (*found, Neighbour(pair.subnet.fip_address, view.rfp, pair.fpr_mac)) if pair else tuple(found)
 
 
-def _allowed_addresses(members: list[SubnetPort], subnet: Subnet) -> Iterator[tuple[str, str]]:
-    """Yield (address, MAC address) of allowed address pairs, those of ports that are up last."""
-    for member in sorted(members, key=_is_up):
-        for mac, net in member.pairs:
+def _by_address(neighbours: Iterable[Neighbour]) -> dict[str, Neighbour]:
+    found = list(neighbours)
+    return dict(zip(map(_dst, found), found, strict=True))
+
+
+def _allowed_neighbours(
+    members: Iterable[SubnetPort], own_ports: set[str], subnet: Subnet, device: str
+) -> Iterator[Neighbour]:
+    """Yield the neighbours of allowed address pairs, those of ports that are up last."""
+    for member in sorted(filter(_pairs, members), key=_is_up):
+        for mac, net in member.pairs if member.id not in own_ports else ():
             if net.num_addresses == 1 and net.version == subnet.cidr.version and net[0] in subnet.cidr:
-                yield str(net[0]), mac
+                yield Neighbour(str(net[0]), device, mac)
 
 
-def _fixed_addresses(members: list[SubnetPort], subnet: Subnet) -> Iterator[tuple[str, str]]:
-    """Yield (address, MAC address) of fixed IPs."""
-    for member in members:
-        for subnet_id, address in member.addresses:
-            if subnet_id == subnet.id:
-                yield str(address), member.mac
+@itemwise
+def _fixed_neighbours(member: SubnetPort, subnet_id: str, device: str, own_ports: frozenset[str]) -> list[Neighbour]:
+    """Return the neighbours of the fixed IPs of a port in a subnet; the router's own ports are none."""
+    if member.id in own_ports:
+        return []
+    return [Neighbour(str(address), device, member.mac) for where, address in member.addresses if where == subnet_id]
 
 
-def _csnat_addresses(view: HostView, subnet: Subnet) -> Iterator[tuple[str, str]]:
-    """Yield (address, MAC address) of csnat ports."""
+def _csnat_neighbours(view: HostView, subnet: Subnet, device: str) -> Iterator[Neighbour]:
+    """Yield the neighbours of csnat ports."""
     for csnat in view.router.snat_interfaces:
         for fixed in csnat.fixed_ips:
             if fixed.subnet_id == subnet.id:
-                yield str(fixed.address), csnat.mac
-
-
-def _is_up(member: SubnetPort) -> bool:
-    return member.is_up
+                yield Neighbour(str(fixed.address), device, csnat.mac)

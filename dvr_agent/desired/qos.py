@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from typing import NamedTuple
 
 from dvr_agent.desired import names
@@ -22,6 +23,7 @@ from dvr_agent.state.limit import Limit, make_limit
 from dvr_agent.state.ownership import Ownership
 
 NO_LIMITS = frozenset[Limit]()
+_policy = attrgetter("qos_policy_id")
 QOS = (Extension.FIP_QOS, Extension.GATEWAY_IP_QOS)
 
 
@@ -88,9 +90,8 @@ def unlimited_texts(view: HostView) -> list[str]:
 
 def limited_fips(router: Router) -> int:
     """Return the number of floating IPs with a QoS policy of their own."""
-    policies = [fip.qos_policy_id for fip in router.floating_ips]
-    policies += [ip.qos_policy_id for ip in router.features.forwarding_ips]
-    return sum(policy is not None for policy in policies)
+    policies = [*map(_policy, router.floating_ips), *map(_policy, router.features.forwarding_ips)]
+    return len(policies) - policies.count(None)
 
 
 def needs_limits(settings: HostSettings) -> bool:

@@ -12,12 +12,12 @@ from dvr_agent.desired.common import (
     FAMILIES,
     NOT_DNATED,
     QROUTER_OWNERSHIP,
-    from_fixed,
     has_family,
+    inbound_rule,
     outbound,
+    outbound_rule,
     port_addresses,
     port_link,
-    to_fixed,
 )
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_allocations import FipPair, HostAllocations
@@ -37,10 +37,11 @@ from dvr_agent.desired.scope_rules import (
     scope_of,
 )
 from dvr_agent.desired.table_ids import redirect_index
-from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, RouterPort
+from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, FloatingIp, RouterPort
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import Family, FilterRule, Not, Table
 from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.itemwise import frozen, itemwise
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import (
@@ -81,8 +82,8 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
         links=frozenset(_links(view, pair, devices)),
         addresses=frozenset(_addresses(view, pair, devices)),
         routes=frozenset(routes),
-        rules=frozenset(rules),
-        neighbours=frozenset(qrouter_neighbours(view, pair, devices)),
+        rules=frozen(view.router.id, "qrouter rules", tuple(rules)),
+        neighbours=frozen(view.router.id, "neighbours", qrouter_neighbours(view, pair, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
         limits=local_limits(view) if pair is not None else NO_LIMITS,
         tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
@@ -137,13 +138,21 @@ def _routing(
     if allocations.pair is not None:
         for route in _fip_routes(view, allocations.pair):
             routes[route.key] = route
-        fixed = {str(fip.address): f"{fip.fixed_address}/32" for fip in view.local_fips}
-        rules += [Rule(4, priority, FIP_TABLE, fixed[fip]) for fip, priority in allocations.priorities if fip in fixed]
+        priorities = map(dict(allocations.priorities).get, view.local_addresses)
+        found = _fip_rule.each(view.router.id, tuple(zip(view.local_fips, priorities, strict=True)))
+        rules += [rule for rule in found if rule is not None]
         rules += [Rule(4, SAME_SCOPE_PRIORITY, FIP_TABLE, subnet) for subnet in view.same_scope_subnets]
         rules += outward_rules(view)
     # A tenant's own default route replaces ours: the later route of a key counts.
     routes.update({route.key: route for route in extra})
     return list(routes.values()), rules, used
+
+
+@itemwise
+def _fip_rule(prioritised: tuple[FloatingIp, int | None]) -> Rule | None:
+    """Return the rule by which the fixed address of a floating IP goes to the fip namespace; it has a priority."""
+    fip, priority = prioritised
+    return Rule(4, priority, FIP_TABLE, f"{fip.fixed_address}/32") if priority is not None else None
 
 
 def _rules_before_main(cidr: str, index: int) -> list[Rule]:
@@ -181,7 +190,7 @@ def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
         tables.append(make_table(6, "nat", {"PREROUTING": metadata_nat(settings, 6)}))
     for family in FAMILIES:
         scoped = _scoped(view, devices, family)
-        fips = other_scope_fips(view, view.local_fips) if family == 4 else []
+        fips = other_scope_fips(view, view.local_fips) if family == 4 else ()
         mangle = [*scope_mangle(scoped), *other_scope_ingress(view, fips, view.rfp)]
         mangle.append(metadata_mark(family, settings.metadata_mark))
         forward = other_scope_egress(view, fips, scoped)
@@ -199,10 +208,9 @@ def _nat(view: HostView) -> dict[str, tuple[FilterRule, ...]]:
     metadata = metadata_nat(view.settings, 4)
     if not view.local_fips:
         return {"PREROUTING": metadata}
-    pairs = [(str(fip.address), str(fip.fixed_address)) for fip in view.local_fips]
-    inbound = [to_fixed(fip, fixed, view.rfp) for fip, fixed in pairs]
+    inbound = inbound_rule.each(view.router.id, view.local_fips, view.rfp)
     east_west = FilterRule(ACCEPT, oif=Not(view.rfp), matches=(NOT_DNATED,))
-    outbound = [from_fixed(fixed, fip, view.settings.random_fully) for fip, fixed in pairs]
+    outbound = outbound_rule.each(view.router.id, view.local_fips, view.settings.random_fully)
     return {"PREROUTING": (*metadata, *inbound), "POSTROUTING": (east_west, *outbound)}
 
 

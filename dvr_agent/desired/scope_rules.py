@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from dvr_agent.desired.common import DROP
@@ -24,6 +25,7 @@ from dvr_agent.state.filter import (
     SaveConnmark,
     SetMark,
 )
+from dvr_agent.state.itemwise import itemwise
 
 _OTHER_SCOPE = "floating IPs of instances in another address scope"
 UNMARKED_CONNECTION = ConnmarkMatch(0, SCOPE_MASK)
@@ -60,23 +62,34 @@ def scope_filter(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
     ]
 
 
-def other_scope_fips(view: HostView, fips: Iterable[FloatingIp]) -> list[FloatingIp]:
+def other_scope_fips(view: HostView, fips: Iterable[FloatingIp]) -> tuple[FloatingIp, ...]:
     """Select the floating IPs whose fixed address is not in the external address scope."""
     gateway = view.router.gateway
-    return [fip for fip in fips if gateway is not None and fip.fixed_scope != gateway.scope4]
+    if gateway is None:
+        return ()
+    external = gateway.scope4
+    return tuple([fip for fip in fips if fip.fixed_scope != external])
 
 
-def other_scope_ingress(view: HostView, fips: Iterable[FloatingIp], device: str) -> list[FilterRule]:
+def other_scope_ingress(view: HostView, fips: tuple[FloatingIp, ...], device: str) -> tuple[FilterRule, ...]:
     """Give packets to such floating IPs that come in by ``device`` the mark of the fixed address's scope."""
-    return [
-        FilterRule(
-            SetMark(view.marks[fip.fixed_scope], SCOPE_MASK), dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE
-        )
-        for fip in fips
-    ]
+    return _ingress.each(view.router.id, fips, tuple(view.marks.items()), device)
 
 
-def other_scope_egress(view: HostView, fips: Iterable[FloatingIp], scoped: Iterable[ScopedDevice]) -> list[FilterRule]:
+@itemwise
+def _ingress(fip: FloatingIp, marks: tuple[tuple[str | None, int], ...], device: str) -> FilterRule:
+    mark = dict(marks)[fip.fixed_scope]
+    return FilterRule(SetMark(mark, SCOPE_MASK), dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE)
+
+
+@itemwise
+def _egress(fip: FloatingIp, rules: tuple[FilterRule, ...]) -> list[FilterRule]:
+    return [replace(rule, src=f"{fip.fixed_address}/32") for rule in rules]
+
+
+def other_scope_egress(
+    view: HostView, fips: tuple[FloatingIp, ...], scoped: Iterable[ScopedDevice]
+) -> list[FilterRule]:
     """Give packets of the instances to the external scope its mark: they will carry the floating IP."""
     gateway = view.router.gateway
     if gateway is None:
@@ -85,4 +98,4 @@ def other_scope_egress(view: HostView, fips: Iterable[FloatingIp], scoped: Itera
     saved = FilterRule(SaveConnmark(SCOPE_MASK), matches=(UNMARKED_CONNECTION,), note=_OTHER_SCOPE)
     outside = [device for device, mark in scoped if mark == external]
     marked = [FilterRule(SetMark(external, SCOPE_MASK), oif=device, note=_OTHER_SCOPE) for device in outside]
-    return [replace(rule, src=f"{fip.fixed_address}/32") for fip in fips for rule in (saved, *marked)]
+    return [*chain.from_iterable(_egress.each(view.router.id, fips, (saved, *marked)))]

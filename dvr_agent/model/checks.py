@@ -6,7 +6,7 @@ checks the parts with their places, before it sorts them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dvr_agent.model.reader import At, Invalid, Unique, Verbatim
@@ -64,3 +64,14 @@ class RouterChecks:
         self._floating.add(fip.id, (at, "id"), fip.id)
         if not omitted:
             self._addresses.add(fip.address, (at, "floating_ip_address"), str(fip.address))
+
+    def known_floating_ips(self, fips: Sequence[FloatingIp], count: int, at: At) -> None:
+        """Check that floating IPs are unique which passed all other checks with the last document.
+
+        :param count: of their entries in the document
+        :raises Invalid: two of them are equal
+        """
+        if len(fips) != count:
+            raise Invalid(at, Verbatim("a list"), "each floating IP once")
+        self._floating.add_all([fip.id for fip in fips], at)
+        self._addresses.add_all([fip.address for fip in fips], at)

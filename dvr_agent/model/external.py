@@ -60,6 +60,10 @@ class ExternalNetworks:
             gateways.update(port.extra_gateways)
             gateways.update(subnet.gateway_ip for subnet in port.subnets if subnet.gateway_ip is not None)
 
+    def knows_alike(self, other: ExternalNetworks) -> bool:
+        """Return True if both know the same."""
+        return self._subnets == other._subnets and self._gateways == other._gateways
+
     def why_not(self, network_id: str, address: IpAddress) -> str:
         """Return why no floating IP and no port in the network can have an address; empty if one can."""
         reason = values.why_unusable(address)
@@ -122,6 +126,15 @@ class FloatingIpRules:
         self._networks, self._snat_lost = networks, snat_lost
         self._owners = addresses_of(ports)
         self._inside = {network for port in interfaces for network in _subnets4(port)}
+
+    def judge_alike(self, other: FloatingIpRules) -> bool:
+        """Return True if both let a router have the same floating IPs."""
+        return (
+            self._snat_lost == other._snat_lost
+            and self._owners.keys() == other._owners.keys()
+            and self._inside == other._inside
+            and self._networks.knows_alike(other._networks)
+        )
 
     def check(self, fip: FloatingIp, at: At) -> Omission | None:
         """Return why the floating IP must be omitted; None if it can be built."""

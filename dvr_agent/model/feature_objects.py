@@ -157,7 +157,7 @@ def _port_forwardings(
     omitted: list[Omission],
 ) -> tuple[PortForwarding, ...] | None:
     addresses = {one.id: one for one in listed}
-    plain = {fip.address for fip in around.floating_ips}
+    plain = {fip.address for fip in around.floating_ips} if envelope.get("port_forwardings") else set()
     taken: list[PortForwarding] = []
 
     def read(entry: Mapping[str, Any], at: At) -> PortForwarding:

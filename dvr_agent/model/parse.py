@@ -9,14 +9,15 @@ matter, but for the fixed IPs of a port of the router: the first IPv4 one of the
 Objects that are well-formed and cannot be built are omitted: floating IPs and addresses of external ports
 (``external``), IPv6 on ports with a small MTU (``ipv6_mtu``), extra routes (``extra_routes``).
 
-This module reads the document as a whole, ``ports`` its ports, ``values`` single values, ``reader`` JSON.
+This module reads the document as a whole, ``ports`` its ports, ``floating_ips`` its floating IPs, ``values`` single
+values, ``reader`` JSON; ``recall`` remembers what was read of long lists.
 Sources and ``dvrctl`` use :func:`parse_document` and :func:`peek_router_id`; the types are in ``router``.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from dvr_agent.errors import DocumentError
@@ -25,6 +26,7 @@ from dvr_agent.model.checks import PlacedPort, RouterChecks
 from dvr_agent.model.external import ExternalNetworks, FloatingIpRules
 from dvr_agent.model.extra_routes import NextHopRules, extra_routes
 from dvr_agent.model.feature_objects import LISTS, Surroundings, features
+from dvr_agent.model.floating_ips import floating_ips
 from dvr_agent.model.ipv6_mtu import fitting
 from dvr_agent.model.peek import peek_router_id
 from dvr_agent.model.ports import PortsBySubnet, agent_gateway_port, by_id, ports_by_subnet, router_port
@@ -40,7 +42,7 @@ from dvr_agent.model.reader import (
     printable,
     show,
 )
-from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
+from dvr_agent.model.router import HaInterface, Omission, Router, RouterPort
 
 __all__ = ["MAX_SIZE", "parse_document", "peek_router_id"]
 
@@ -54,18 +56,6 @@ _PATH_LENGTH = 4096
 """Characters of a document's name in an error (PATH_MAX, limits.h)."""
 
 
-class _FloatingIps(NamedTuple):
-    """Floating IPs of a router.
-
-    :ivar refused: floating IPs that cannot be built
-    :ivar omitted: why these cannot be built
-    """
-
-    found: tuple[FloatingIp, ...]
-    refused: tuple[FloatingIp, ...]
-    omitted: tuple[Omission, ...]
-
-
 def parse_document(data: bytes, name: str, max_size: int = MAX_SIZE) -> Router:
     """Parse one router document.
 
@@ -75,7 +65,10 @@ def parse_document(data: bytes, name: str, max_size: int = MAX_SIZE) -> Router:
     :raises DocumentError: the document is not acceptable; nothing else is raised, whatever the bytes
     """
     try:
-        return _document(decode(data, max_size))
+        value = decode(data, max_size)
+        with contextlib.suppress(Invalid):
+            return _document(value, recall=True)
+        return _document(value, recall=False)  # raises the error that is in the document first
     except Invalid as exc:
         found = (json_path(exc.at), show(exc.value), exc.expected)
     except (RecursionError, MemoryError):
@@ -83,15 +76,19 @@ def parse_document(data: bytes, name: str, max_size: int = MAX_SIZE) -> Router:
     raise DocumentError(printable(name, _PATH_LENGTH), *found)
 
 
-def _document(value: object) -> Router:
+def _document(value: object, recall: bool) -> Router:
+    """Read a document.
+
+    :param recall: take over what was read of the long lists of documents before
+    """
     document = mapping(value, None)
     if not _ENVELOPE.intersection(document):
-        return _router(document, None, {}, (), ())
+        return _router(document, None, {}, (), (), recall)
     at: At = (None, "router")
     router = mapping(document.get("router", MISSING), at)
     skipped: list[Omission] = []
-    neighbours = ports_by_subnet(document.get("ports_by_subnet", {}), (None, "ports_by_subnet"), skipped)
-    return _router(router, at, document, neighbours, tuple(skipped))
+    neighbours = ports_by_subnet(document.get("ports_by_subnet", {}), (None, "ports_by_subnet"), skipped, recall)
+    return _router(router, at, document, neighbours, tuple(skipped), recall)
 
 
 def _router(
@@ -100,6 +97,7 @@ def _router(
     envelope: dict[str, Any],
     neighbours: PortsBySubnet,
     skipped: tuple[Omission, ...],
+    recall: bool,
 ) -> Router:
     """Read the router; ``neighbours`` and ``skipped`` are results of :func:`ports_by_subnet`."""
     checks = RouterChecks()
@@ -108,7 +106,8 @@ def _router(
     checks.ports([*ports.all, *ports.ha])
     gateway = ports.gateway[0].port if ports.gateway else None
     rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _bare_ports(ports.interfaces))
-    fips = _floating_ips(router.get("_floatingips", []), (at, "_floatingips"), gateway, rules, checks)
+    listed = router.get("_floatingips", [])
+    fips = floating_ips(listed, (at, "_floatingips"), gateway, rules, checks, router_id if recall else "")
     found, no_features = features(router, at, envelope, Surroundings(gateway, fips.found, rules))
     routes, no_routes = extra_routes(router.get("routes", []), (at, "routes"), ports.next_hops)
     return Router(
@@ -249,40 +248,3 @@ def _bare_ports(placed: Iterable[PlacedPort]) -> list[RouterPort]:
 
 def _sorted(placed: Iterable[PlacedPort]) -> tuple[RouterPort, ...]:
     return tuple(sorted(_bare_ports(placed), key=by_id))
-
-
-def _floating_ips(
-    value: object, at: At, gateway: RouterPort | None, rules: FloatingIpRules, checks: RouterChecks
-) -> _FloatingIps:
-    """Read the associated floating IPs; one without fixed address is unassociated and ignored."""
-    found, refused, omitted = [], [], []
-    for index, item in enumerate(array(value, at)):
-        here: At = (at, index)
-        entry = mapping(item, here)
-        if entry.get("fixed_ip_address") is None:
-            continue
-        fip = _floating_ip(entry, here)
-        reason = rules.check(fip, here)
-        checks.floating_ip(fip, gateway, here, omitted=reason is not None)
-        if reason is None:
-            found.append(fip)
-        else:
-            refused.append(fip)
-            omitted.append(reason)
-    found.sort(key=attrgetter("address"))
-    return _FloatingIps(tuple(found), tuple(sorted(refused, key=by_id)), tuple(omitted))
-
-
-def _floating_ip(entry: dict[str, Any], at: At) -> FloatingIp:
-    scope_at: At = (at, "fixed_ip_address_scope")
-    return FloatingIp(
-        id=values.uuid(entry.get("id", MISSING), (at, "id")),
-        address=values.address4(entry.get("floating_ip_address", MISSING), (at, "floating_ip_address")),
-        fixed_address=values.address4(entry["fixed_ip_address"], (at, "fixed_ip_address")),
-        network_id=values.uuid(entry.get("floating_network_id", MISSING), (at, "floating_network_id")),
-        host=values.optional_name(entry.get("host"), (at, "host")),
-        dest_host=values.optional_name(entry.get("dest_host"), (at, "dest_host")),
-        snat_bound=boolean(entry.get("dvr_snat_bound", False), (at, "dvr_snat_bound")),
-        fixed_scope=values.optional_uuid(entry.get("fixed_ip_address_scope"), scope_at),
-        qos_policy_id=values.optional_uuid(entry.get("qos_policy_id"), (at, "qos_policy_id")),
-    )

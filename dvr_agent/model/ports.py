@@ -25,6 +25,7 @@ from dvr_agent.model.reader import (
     mapping,
     show,
 )
+from dvr_agent.model.recall import LONG, LongLists, Remembered
 from dvr_agent.model.router import FixedIp, IpAddress, IpNetwork, Omission, RaMode, RouterPort, Subnet, SubnetPort
 
 PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
@@ -35,6 +36,11 @@ AGENT_GATEWAYS, KEY_SIZE = 64, 4096
 """Agent gateway ports that are remembered, and the bytes of the largest one."""
 _agent_gateways: dict[bytes, RouterPort] = {}
 """Agent gateway ports by what documents say of them."""
+
+_lists: LongLists[SubnetPort] = LongLists(
+    "id", "mac_address", "device_owner", "fixed_ips", "allowed_address_pairs", "status", "admin_state_up"
+)
+"""Ports that give neighbours, by subnet id."""
 
 _subnets4: dict[tuple[object, object, object, bool], Subnet] = {}
 """IPv4 subnets by their id, cidr and gateway in documents, and whether their network is an external one."""
@@ -211,13 +217,14 @@ def _scopes(value: object, at: At) -> tuple[str | None, str | None]:
     return values.optional_uuid(scopes.get("4"), (at, "4")), values.optional_uuid(scopes.get("6"), (at, "6"))
 
 
-def ports_by_subnet(value: object, at: At, skipped: list[Omission]) -> PortsBySubnet:
+def ports_by_subnet(value: object, at: At, skipped: list[Omission], recall: bool = False) -> PortsBySubnet:
     """Read the envelope's ``ports_by_subnet``: for each subnet id the ports that ``get_ports_by_subnet`` lists.
 
     Users set MAC and IP addresses of their ports: a port that can be no neighbour must not keep the router from being
     built.  A port may be in several lists; each list has the addresses of its ports in that subnet.
 
     :param skipped: gets an entry for each address that gives no neighbour
+    :param recall: take over what was read of the last lists of these subnets
     :raises Invalid: a value is not what it has to be
     """
     found = []
@@ -226,21 +233,52 @@ def ports_by_subnet(value: object, at: At, skipped: list[Omission]) -> PortsBySu
         here: At = (at, key)
         subnet_id = values.uuid(key, here)
         subnets.add(subnet_id, here, key)
-        found.append((subnet_id, _subnet_ports(ports, here, subnet_id, skipped)))
+        found.append((subnet_id, _subnet_ports(ports, here, subnet_id, skipped, recall)))
     return tuple(sorted(found, key=itemgetter(0)))
 
 
-def _subnet_ports(value: object, at: At, subnet_id: str, skipped: list[Omission]) -> tuple[SubnetPort, ...]:
+def _subnet_ports(
+    value: object, at: At, subnet_id: str, skipped: list[Omission], recall: bool
+) -> tuple[SubnetPort, ...]:
     """Read the list of a subnet; of two ports with one address the one that is up, or has the last id, keeps it."""
+    items = array(value, at)
+    recall = recall and len(items) >= LONG
+    last = _lists.get(subnet_id) if recall else None
+    known = last.values if last is not None else {}
+    kept: dict[bytes, SubnetPort] = {}
+    listed = []
+    for index, item in enumerate(items):
+        words = _lists.words(item) if recall else None
+        port = known.get(words) if words is not None else None
+        if port is None:
+            before = len(skipped)
+            port = _subnet_port(item, (at, index), subnet_id, skipped)
+            if len(skipped) > before:
+                words = None
+        if words is not None:
+            kept[words] = port
+        listed.append(port)
+    if last is not None and last.result[0] == tuple(listed):
+        return last.result[1]
+    before = len(skipped)
+    found = tuple(sorted(_neighbours(listed, at, skipped), key=attrgetter("id", "mac")))
+    if recall:
+        _lists.keep(subnet_id, Remembered(None, kept, (tuple(listed), found) if len(skipped) == before else ((), ())))
+    return found
+
+
+def _neighbours(listed: list[SubnetPort], at: At, skipped: list[Omission]) -> list[SubnetPort]:
+    """Return each port once, without the addresses that another port keeps."""
+    places = [place for port in listed for place in port.addresses]
+    if len({port.id for port in listed}) == len(listed) and len(set(places)) == len(places):
+        return listed
     placed: dict[SubnetPort, At] = {}
-    for index, item in enumerate(array(value, at)):
-        here: At = (at, index)
-        placed.setdefault(_subnet_port(item, here, subnet_id, skipped), here)
+    for index, port in enumerate(listed):
+        placed.setdefault(port, (at, index))
     owners: dict[tuple[str, IpAddress], SubnetPort] = {}
     for port in sorted(placed, key=attrgetter("is_up", "id", "mac")):
         owners.update(dict.fromkeys(port.addresses, port))
-    found = [_without_rivals(port, here, owners, skipped) for port, here in placed.items()]
-    return tuple(sorted(found, key=attrgetter("id", "mac")))
+    return [_without_rivals(port, here, owners, skipped) for port, here in placed.items()]
 
 
 def _without_rivals(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -199,3 +200,13 @@ class Unique:
         first = self._seen.setdefault(key, at)
         if first is not at:
             raise Invalid(at, value, f"{self._what}, but {json_path(first)} has the same")
+
+    def add_all(self, keys: Collection[object], at: At) -> None:
+        """Remember keys that are all found at ``at``.
+
+        :raises Invalid: two of them are equal, or one is remembered already
+        """
+        expected = len(self._seen) + len(keys)
+        self._seen.update(dict.fromkeys(keys, at))
+        if len(self._seen) != expected:
+            raise Invalid(at, Verbatim("a list"), self._what)

@@ -228,13 +228,16 @@ class Allocations:
         return {}, True
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
-        fips = sorted(str(fip.address) for fip in view.local_fips)
-        if self._unread and any(self._priority(fip) is None for fip in fips):
-            self._reserve_priorities()
-        for fip in fips:
-            if self._priority(fip) is None:
-                self._allocate_priority(fip, fips)
-        return tuple((fip, priority) for fip in fips if (priority := self._priority(fip)) is not None)
+        fips = sorted(view.local_addresses)
+        found = [*map(self._priority, fips)]
+        if None in found:
+            if self._unread:
+                self._reserve_priorities()
+            for fip, known in zip(fips, found, strict=True):
+                if known is None:
+                    self._allocate_priority(fip, fips)
+            found = [*map(self._priority, fips)]
+        return tuple([(fip, priority) for fip, priority in zip(fips, found, strict=True) if priority is not None])
 
     def _priority(self, fip: str) -> int | None:
         return self._shared.get(fip) or self._priorities.get(fip)

@@ -50,7 +50,6 @@ class _Document:
 
     :ivar age: number of the document; documents that were there at the start have 0
     :ivar keys: what it claims
-    :ivar fips: those of floating IPs
     :ivar left_alone: it is not built here, and decides nothing for others
     :ivar granted: what may be built of it
     :ivar stamp: of the register when ``granted`` was computed
@@ -62,7 +61,6 @@ class _Document:
     age: int
     left_alone: bool
     keys: tuple[str, ...] = ()
-    fips: frozenset[str] = frozenset()
     granted: Router | None = None
     stamp: int = -1
     lost: dict[str, str] = field(default_factory=dict)
@@ -224,7 +222,6 @@ class ClaimRegister:
         listed = _claims(router, settings)
         wanted = {claim.key: claim.thing for claim in listed}
         document.keys = tuple(wanted)
-        document.fips = frozenset(claim.key for claim in listed if claim.is_fip)
         self._claim(router.id, wanted.items(), before)
         return document
 
@@ -301,7 +298,7 @@ class ClaimRegister:
     def _keeps(self, router_id: str, key: str, winner: str) -> bool:
         """Return True for a floating IP that the router has, and the winner has not taken yet."""
         document, other = self._documents.get(router_id), self._documents.get(winner)
-        if document is None or other is None or key not in document.fips:
+        if document is None or other is None or document.left_alone or not claims.is_of_fip(document.router, key):
             return False
         was_there = other.age == 0  # only then what the kernel has of it was complete when this process began
         has = self._possessions.has
@@ -317,6 +314,8 @@ class ClaimRegister:
         for key, thing in wanted:
             kept.add(key)
             found = self._claimants.get(key, ())
+            if len(found) == 1 and found[0].owner == owner and found[0].thing == thing:  # as before, and nobody else's
+                continue
             since = next((one.since for one in found if one.owner == owner), self._age(owner))
             others = tuple(one for one in found if one.owner != owner)
             self._claimants[key] = (*others, _Claimant(owner, thing, since))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from dvr_agent.attach.api import AttachDriver
@@ -105,13 +106,14 @@ class _Run:
         self._staying = [job for job in jobs if not job.changes.remove]
         self._changing = [(job, change) for job in self._staying for change in job.changes.tables]
         self._replacing = [(job, change) for job, change in self._changing if change.old.chains]
-        old = translated_pairs(change.old for _job, change in self._replacing)
-        pairs = [*old, *translated_pairs(change.new for _job, change in self._changing)]
-        missing.join(pairs)
+        pairs: list[tuple[str, str]] = []
+        for job, change in self._changing:
+            pairs += translated_pairs(job.changes.namespace, (change.old, change.new))
+        missing.join(tuple(pairs))
         for job in self._staying:
             missing.expect_leaving(job.changes.namespace, job.changes.items)
         about, added = _rules_and_routes(self._staying)
-        led = {*paths.led, *(one for pair in pairs for one in pair), *about}
+        led = {*paths.led, *chain.from_iterable(pairs), *about}
         staying = {address for _job, change in self._replacing for address in switched(change)}
         self._sides = find_sides((change for job in self._staying for change in job.changes.items), paths.units)
         self._staged = [

@@ -111,6 +111,8 @@ class FipRoutes:
         """(Namespace, device) → destinations of the routes in force by this device."""
         self._conceded: dict[tuple[str, str], set[str]] = {}
         """(Namespace, destination) → ids of routers that may get this route when its present router goes."""
+        self._noted: dict[tuple[str, str], frozenset[Route]] = {}
+        """(Namespace, device) → all routes of a slice that is in sync, while no other slice has got one of them."""
         self._ids: dict[tuple[str, str], str] = {}
         """(Namespace, device) → router id, of routers that were planned."""
         self._losers: set[str] = set()
@@ -154,11 +156,23 @@ class FipRoutes:
             slice counts as having conceded it
         :returns: ids of routers that conceded a route which this slice no longer has
         """
-        released: set[str] = set()
-        for link in state.links:
-            released |= self._drop(state.name, link.name)
-        self._note(state.name, state.routes, subnets)
-        kept = {route.dst for route in state.routes if route.table == MAIN_TABLE}
+        slices = [(state.name, link.name) for link in state.links]
+        noted = self._noted.get(slices[0]) if len(slices) == 1 else None
+        if noted is None:
+            released = {dst for _, device in slices for dst in self._drop(state.name, device)}
+            new = state.routes
+        else:  # most of a slice is as it was
+            gone = noted - state.routes
+            destinations = self._of_device.get(slices[0], set())
+            released = destinations & {route.dst for route in gone if route.table == MAIN_TABLE}
+            destinations -= released
+            for dst in released:
+                del self._routes[state.name, dst]
+            new = state.routes - noted
+        self._note(state.name, new, subnets)
+        if len(slices) == 1:
+            self._noted[slices[0]] = state.routes
+        kept = {route.dst for route in new if route.table == MAIN_TABLE}
         return self._conceded_by(state.name, released - kept)
 
     def take_losers(self) -> set[str]:
@@ -187,6 +201,7 @@ class FipRoutes:
 
     def _drop(self, namespace: str, device: str) -> set[str]:
         """Forget a slice's routes; returns their destinations."""
+        self._noted.pop((namespace, device), None)
         released = self._of_device.pop((namespace, device), set())
         for dst in released:
             del self._routes[namespace, dst]
@@ -204,6 +219,7 @@ class FipRoutes:
                 if previous is not None:
                     loser = (namespace, previous.hops[0].device)
                     self._of_device[loser].discard(route.dst)
+                    self._noted.pop(loser, None)
                     if loser in self._ids:
                         self._losers.add(self._ids[loser])
                         if route.dst in subnets:

@@ -201,7 +201,7 @@ class HostMemory:
                 self.networks.note_checked(network, shared, self.trust.hears(router_id, shared.state.name))
         else:
             self.allocations.release_pair(router_id)
-        self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])
+        self.allocations.note_floating_ips(router_id, view.local_addresses)
         self.claims.note_built(view)
         affected = (affected | self.claims.take_affected(router_id)) - {router_id}
         if not self.claims.is_granted(router_id):  # what this job has removed was in the way of its own router

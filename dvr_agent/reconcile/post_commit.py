@@ -145,34 +145,42 @@ def forwarded_ports(changes: Changes) -> set[Released]:
     """Return the ports of floating IPs that are translated from now on: what came to them was not led on."""
     if changes.create:
         return set()
-    come, had = _new_and_old(changes)
-    return {Released(one.address, one.ports) for one in come - had if one.ports is not None}
+    come = {one for one in inbound(_coming(changes)) if one.ports is not None}
+    had = set(inbound(_had(changes))) if come else come
+    return {Released(one.address, one.ports) for one in come - had}
 
 
 def newly_translated(changes: Changes) -> set[str]:
     """Return the fixed addresses that get a translation and had none, by our rules or by neutron-l3-agent's."""
     if changes.create or not changes.tables:
         return set()
-    come, had = _new_and_old(changes)
-    pairs = {one[:2] for one in had}
-    return {one.fixed for one in come if one[:2] not in pairs} & changes.outbound.addresses
+    pairs = {one[:2] for one in inbound(_had(changes))}
+    return {one.fixed for one in inbound(_coming(changes)) if one[:2] not in pairs} & changes.outbound.addresses
 
 
-def _new_and_old(changes: Changes) -> tuple[set[Inbound], set[Inbound]]:
-    """Return the translations of rules that come, and those that the old tables have for the same addresses."""
-    come = [rule for change in changes.tables for rule in elsewhere(change.new, change.old)]
-    old = [change.old for change in (*changes.tables, *changes.stale_tables)]
-    return set(inbound(come)), set(inbound(_like(come, old)))
+def _coming(changes: Changes) -> list[FilterRule]:
+    """Return the rules that come, or move."""
+    return [rule for change in changes.tables for rule in elsewhere(change.new, change.old)]
+
+
+def _had(changes: Changes) -> Iterator[FilterRule]:
+    """Yield the rules that the old tables have for the addresses of rules that come."""
+    return _like(_coming(changes), [change.old for change in (*changes.tables, *changes.stale_tables)])
 
 
 def _like(rules: Sequence[FilterRule], tables: Iterable[Table]) -> Iterator[FilterRule]:
     """Yield the rules in tables that are about the same addresses: a table may have thousands of others."""
     destinations = {rule.dst for rule in rules if isinstance(rule.target, Dnat)}
     addresses = {rule.target.address for rule in rules if isinstance(rule.target, Snat)}
-    for rule in rules_of(tables) if destinations or addresses else ():
-        target = rule.target
-        if rule.dst in destinations or (isinstance(target, Snat) and target.address in addresses):
-            yield rule
+    if not destinations and not addresses:
+        return
+    for table in tables:
+        for chain in table.chains:
+            yield from [
+                rule
+                for rule in chain.rules
+                if rule.dst in destinations or (isinstance(rule.target, Snat) and rule.target.address in addresses)
+            ]
 
 
 def released_by_takeover(changes: Sequence[TableChange]) -> set[Released]:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
@@ -85,20 +86,22 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     items = [*_loopback_change(now)]
     for kind in KINDS:
         items += _address_changes(now, desired) if kind is ADDRESS_KIND else _kind_changes(kind, now, desired)
-    added = {change.item for change in items if change.action is not Action.REMOVE}
     return Changes(
         desired.name,
         create=observed is None,
         items=tuple(items),
         tables=tuple(table_changes(now.tables, desired.tables)),
         stale_tables=tuple(_stale_table_changes(now.stale_tables, desired.tables)),
-        announcements=_announcements(desired.announcements, added),
+        announcements=_announcements(desired.announcements, items),
         outbound=desired.outbound,
     )
 
 
-def _announcements(wanted: Iterable[Announcement], added: set[KernelObject]) -> tuple[Announcement, ...]:
+def _announcements(wanted: Collection[Announcement], changes: Collection[Change]) -> tuple[Announcement, ...]:
     """Select the announcements of objects that are added or changed, one per address."""
+    if not wanted or not changes:
+        return ()
+    added = {change.item for change in changes if change.action is not Action.REMOVE}
     found = {(one.device, one.address): one for one in wanted if one.because in added}
     return tuple(found.values())
 
@@ -133,10 +136,16 @@ def _kind_changes(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -
 
 def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> Iterator[Change]:
     """Compare objects that are their own identity: added or removed, never changed."""
-    for item in sorted(wanted - found, key=str):
+    for item in _by_text(wanted - found):
         yield Change(Action.ADD, item)
-    for item in sorted(found - wanted, key=str):
+    for item in _by_text(found - wanted):
         yield Change(Action.REMOVE, item, item)
+
+
+def _by_text(items: Collection[Any], key: Callable[[Any], Hashable] | None = None) -> list[Any]:
+    """Sort objects by their text, or by that of their key."""
+    texts = map(str, items if key is None else map(key, items))
+    return [item for _, item in sorted(zip(texts, items, strict=True), key=itemgetter(0))]
 
 
 def _keyed_changes(
@@ -147,7 +156,10 @@ def _keyed_changes(
     by_key: dict[Hashable, list[Any]] = {}
     for item in found - wanted:
         by_key.setdefault(key(item), []).append(item)
-    for item in sorted(wanted - found, key=lambda item: str(key(item))):
+    for item in _by_text(wanted - found, key):
+        if not by_key:
+            yield Change(Action.ADD, item)
+            continue
         same_key = by_key.get(key(item))
         if not same_key:
             yield Change(Action.ADD, item)

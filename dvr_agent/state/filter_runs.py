@@ -22,6 +22,7 @@ from dvr_agent.state.filter import (
     Family,
     FilterRule,
     MarkMatch,
+    Not,
     SaveConnmark,
     SetMark,
     Snat,
@@ -204,15 +205,28 @@ def _shape_of(rule: FilterRule) -> Shape | None:
         return _dnat_shape(rule, target) if one == "dst" and rule.oif is None else None
     if rule.protocol is not None or (rule.src is not None and rule.dst is not None):
         return None
-    bare = with_field(rule, one, ANY)
     if isinstance(target, Snat):
-        return None if one != "src" or matches else Shape("src", with_target(bare, Snat(ANY, target.random_fully)))
+        to_any = _ANY_SNAT[target.random_fully]
+        return None if one != "src" or matches else _translations(one, to_any, rule.iif, rule.oif, rule.note)
+    bare = with_field(rule, one, ANY)
     if target == SetMark(0, 0):
         is_named = len(matches) == 1 and isinstance(matches[0], CommentMatch)
         return Shape(one, replace(bare, matches=()), counted=True) if is_named else None
     if isinstance(target, SetMark | SaveConnmark | Verdict) and not _has_comment(rule):
         return Shape(one, bare)
     return None
+
+
+_ANY_DNAT, _ANY_SNAT = Dnat(ANY), {random: Snat(ANY, random) for random in (False, True)}
+
+
+@lru_cache(maxsize=1 << 10)
+def _translations(
+    field: Literal["src", "dst"], target: Dnat | Snat, iif: str | Not | None, oif: str | Not | None, note: str
+) -> Shape:
+    """Return the shape of rules that translate any address of a field to any other."""
+    src, dst = (ANY, None) if field == "src" else (None, ANY)
+    return Shape(field, FilterRule(target, src, dst, iif, oif, note=note))
 
 
 def with_field(rule: FilterRule, field: Field, value: str) -> FilterRule:
@@ -249,7 +263,7 @@ def _is_host(value: object) -> bool:
 def _dnat_shape(rule: FilterRule, target: Dnat) -> Shape | None:
     if target.ports is None:
         bare = not rule.matches and rule.protocol is None
-        return Shape("dst", with_target(with_field(rule, "dst", ANY), Dnat(ANY))) if bare else None
+        return _translations("dst", _ANY_DNAT, rule.iif, rule.oif, rule.note) if bare else None
     match = rule.matches[0] if len(rule.matches) == 1 else None
     if not isinstance(match, DportMatch) or match.protocol != rule.protocol:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from dvr_agent.errors import KernelError
 from dvr_agent.state.address import Address
@@ -37,7 +38,7 @@ class Paths:
     @property
     def led(self) -> frozenset[str]:
         """All addresses and networks of units."""
-        return frozenset(one for pair in self.units for one in pair)
+        return frozenset(chain.from_iterable(self.units))
 
 
 class Missing:
@@ -56,7 +57,8 @@ class Missing:
         self.undone: set[Hashable] = set()
         self._paths = paths or Paths()
         self._sources = {namespace for namespace, _table in self._paths.leads}
-        self._units: dict[str, set[str]] = {}
+        self._joined: list[tuple[tuple[str, str], ...]] = []
+        self._of_pairs: dict[str, set[str]] = {}
         self._objects: dict[str, list[KernelObject]] = {}
         self._namespaces: set[str] = set()
         self._broken: set[str] = set()
@@ -71,11 +73,18 @@ class Missing:
     def __bool__(self) -> bool:
         return bool(self.errors)
 
-    def join(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def join(self, pairs: tuple[tuple[str, str], ...]) -> None:
         """Note pairs of addresses that are one unit."""
-        for one, other in pairs:
-            self._units.setdefault(one, {one}).add(other)
-            self._units.setdefault(other, {other}).add(one)
+        self._joined.append(pairs)
+
+    @property
+    def _units(self) -> dict[str, set[str]]:
+        """The addresses of the pairs of each address; they are asked for when something was refused."""
+        while self._joined:
+            for one, other in self._joined.pop():
+                self._of_pairs.setdefault(one, {one}).add(other)
+                self._of_pairs.setdefault(other, {other}).add(one)
+        return self._of_pairs
 
     # --- what was refused ---
 

@@ -120,7 +120,7 @@ def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> S
         return frozenset(found.get((Address, address), set()) & found.get((Route, route), set()))
 
     departing = both(Action.REMOVE, Action.ADD)
-    following = frozenset(fixed for floating, fixed in units if floating in departing)
+    following = frozenset(fixed for floating, fixed in units if floating in departing) if departing else departing
     return Sides(both(Action.ADD, Action.REMOVE), departing, following)
 
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table, Verdict
+from dvr_agent.state.itemwise import itemwise
 from dvr_agent.state.sequences import common_ends, middles
 from dvr_agent.state.sides import NO_SIDES, Sides
 
@@ -175,13 +176,18 @@ def subjects(rule: FilterRule) -> set[str]:
     return {text.removesuffix("/32") for text in found}
 
 
-def translated_pairs(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
-    """Yield (floating IP, fixed IP) of each DNAT rule."""
+def translated_pairs(namespace: str, tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    """Yield (floating IP, fixed IP) of each DNAT rule in tables of a namespace."""
     for table in tables:
         for chain in table.chains if table.name == _TRANSLATING else ():
-            for rule in chain.rules:
-                if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
-                    yield rule.dst.removesuffix("/32"), rule.target.address
+            yield from filter(None, _translated.each(namespace, chain.rules, chain.name))
+
+
+@itemwise
+def _translated(rule: FilterRule, _chain: str) -> tuple[str, str] | None:
+    if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
+        return rule.dst.removesuffix("/32"), rule.target.address
+    return None
 
 
 def switched(change: TableChange) -> set[str]:

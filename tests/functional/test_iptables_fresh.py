@@ -14,9 +14,8 @@ from dvr_agent.kernel.iptables import LibiptcManager, libiptc, manager
 from dvr_agent.kernel.iptables.fresh_table import InitialTable, encode_table, initial_table
 from dvr_agent.kernel.iptables.layout import BUILTINS, INFO
 from dvr_agent.kernel.iptables.reader import NamespaceTables, TableReader
-from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.netns import NamespaceWindow, entered
-from dvr_agent.state.filter import Chain, FilterRule, Jump, SetMark, Table, TableKey, Verdict
+from dvr_agent.state.filter import Chain, Dnat, FilterRule, Jump, SetMark, Table, TableKey, Verdict
 from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
 from tests.support.filter_rules import qrouter_tables, tables
@@ -118,6 +117,34 @@ def test_a_written_table_is_known_before_it_is_read(
     assert found is wanted
 
 
+def _long(number: int) -> Table:
+    found = [FilterRule(Dnat(f"10.0.0.{n}"), dst=f"203.0.113.{n}/32") for n in range(1, number + 1)]
+    return make_table(4, "nat", {"PREROUTING": tuple(found), "POSTROUTING": (ACCEPT, *NESTED.chains[1].rules)})
+
+
+def test_a_long_table_that_was_changed_is_known_before_it_is_read(
+    iptables: LibiptcManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace, wanted = _namespace(), _long(41)
+    _put(iptables, namespace, _long(40))
+    _put(iptables, namespace, wanted)
+    monkeypatch.setattr(NamespaceTables, "_decode", None)
+    (found,) = iptables.observe(namespace, [wanted.key])
+    assert found is wanted
+
+
+@pytest.mark.parametrize("arguments", ["-A PREROUTING -p icmp -j ACCEPT", "-I PREROUTING -j ACCEPT"])
+def test_a_long_table_in_which_others_have_something_is_read_as_it_is(iptables: LibiptcManager, arguments: str) -> None:
+    namespace = _namespace()
+    _put(iptables, namespace, _long(40))
+    lab.in_netns(namespace, "iptables-legacy", "-t", "nat", *arguments.split())
+    before = lab.in_netns(namespace, "iptables-legacy-save", "-t", "nat").count("ACCEPT")
+    _put(iptables, namespace, _long(41))
+    (found,) = iptables.observe(namespace, [(4, "nat")])
+    assert found == _long(41)
+    assert lab.in_netns(namespace, "iptables-legacy-save", "-t", "nat").count("ACCEPT") == before
+
+
 def test_a_table_that_another_program_writes_to_meanwhile_keeps_its_rules(
     iptables: LibiptcManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,12 +189,12 @@ def test_what_the_kernel_refuses_is_said_by_libiptc_and_what_comes_after_is_left
 def test_a_policy_with_which_this_kernel_makes_tables_stays() -> None:
     """The parameter ``forward`` of the module iptable_filter."""
     made, key = InitialTable((-2, -1, -2)), (4, "filter")
-    fresh = encode_table(made, Table(4, "filter"), lambda _chain, rule: encode(rule, 4))
+    fresh = encode_table(made, Table(4, "filter"))
     head, entries = fresh.replacement[:96], fresh.replacement[96:]
     name, valid, number, size = head[:32], head[32:36], head[36:40], head[40:44]
     info = name + valid + head[44:84] + number + size
     assert len(info) == INFO.size
     assert initial_table(key, info, entries) == made  # type: ignore[arg-type]
     wanted = make_table(4, "filter", {"FORWARD": (ACCEPT,)})
-    assert encode_table(made, wanted, lambda _chain, rule: encode(rule, 4)).snapshot.table.dropping == ("FORWARD",)
+    assert encode_table(made, wanted).snapshot.table.dropping == ("FORWARD",)
     assert BUILTINS["filter"][1] == "FORWARD"

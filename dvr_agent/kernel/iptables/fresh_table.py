@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from dvr_agent.kernel.iptables.layout import (
@@ -26,6 +27,7 @@ from dvr_agent.kernel.iptables.layout import (
     Layout,
     extension,
 )
+from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.table_decoder import (
     JumpAt,
     Snapshot,
@@ -35,7 +37,8 @@ from dvr_agent.kernel.iptables.table_decoder import (
     verdict_of,
     walk,
 )
-from dvr_agent.state.filter import FilterRule, Jump, Table, TableKey, Verdict
+from dvr_agent.state.filter import Family, FilterRule, Jump, Table, TableKey, Verdict
+from dvr_agent.state.itemwise import itemwise
 
 SET_REPLACE = 64
 """``IPT_SO_SET_REPLACE``; the number of IPv6 is the same."""
@@ -44,6 +47,8 @@ _REPLACE = struct.Struct("=32sIII5I5IIQ")
 5 underflow offsets, number of the old entries, and where their counters are written to."""
 _COMEFROM = struct.Struct("=I")
 _VERDICT = struct.Struct("=i")
+_HOOK = {name: 1 << number for number, name in enumerate(HOOKS)}
+"""Bit of each hook."""
 _NUMBERS = {name: number for number, name in VERDICTS.items()}
 _scratch = ctypes.create_string_buffer(16 * (len(HOOKS) + 1))
 """The kernel writes the counters of the replaced table here, all of them zero; nobody reads them."""
@@ -77,6 +82,24 @@ def initial_table(key: TableKey, info: bytes, blob: bytes) -> InitialTable | Non
     return InitialTable(tuple(verdict_of(blob, policies[0]) for policies in found.values()))
 
 
+def as_made(snapshot: Snapshot, desired: Table) -> InitialTable | None:
+    """Return how the kernel made the table of a snapshot; None: there is, or will be, something else in it.
+
+    :param desired: our part as it was made of the snapshot
+    """
+    at: dict[str, int] = {}
+    for jump in snapshot.jumps:
+        if (
+            not jump.plain
+            or jump.position != at.get(jump.builtin, 0)
+            or (jump.builtin, jump.chain) not in desired.jumps
+        ):
+            return None
+        at[jump.builtin] = jump.position + 1
+    dropping = snapshot.table.dropping
+    return InitialTable(tuple(_NUMBERS["DROP" if name in dropping else "ACCEPT"] for name in BUILTINS[desired.name]))
+
+
 @dataclass(frozen=True, slots=True)
 class FreshTable:
     """A table, encoded.
@@ -93,34 +116,48 @@ class FreshTable:
     snapshot: Snapshot
 
 
-Encode = Callable[[str, FilterRule], bytes]
-"""Encodes a rule of a chain as an entry."""
+def encode_table(initial: InitialTable, table: Table, owner: str = "") -> FreshTable:
+    """Encode our part of a table, with nothing else in it.
 
-
-def encode_table(initial: InitialTable, table: Table, encode: Encode) -> FreshTable:
-    """Encode our part of a table, with nothing else in it."""
+    :param owner: whose table it is: what it shares with the owner's last one is not encoded again
+    :raises ValueError: a rule cannot be expressed
+    """
     layout = LAYOUTS[table.family]
-    writer = _Writer(layout, encode)
     builtins = BUILTINS[table.name]
-    for builtin, policy in zip(builtins, initial.policies, strict=True):
-        aims = [FilterRule(Jump(chain)) for found, chain in table.jumps if found == builtin]
-        writer.add_chain(builtin, aims, policy)
-    for chain in table.chains:
-        writer.add(_name(layout, chain.name))
-        writer.add_chain(chain.name, chain.rules, _NUMBERS["RETURN"])
-    writer.add(_name(layout, ERROR))
-    valid = 0
-    for builtin in builtins:
-        hook = 1 << HOOKS.index(builtin)
-        writer.mark(builtin, hook)
-        valid |= hook
-    entries = writer.packed()
-    places = [writer.places.get(name) for name in HOOKS]
-    offsets = (*(place.first if place else 0 for place in places), *(place.last if place else 0 for place in places))
-    head = (table.name.encode(), valid, len(writer.sizes), len(entries), *offsets)
-    replacement = _REPLACE.pack(*head, initial.entries, ctypes.addressof(_scratch)) + entries
-    shape = shape_of_sizes(layout, writer.sizes)
-    return FreshTable(replacement, shape, digest_of(shape, table.key, entries), _snapshot(initial, table))
+    policies = dict(zip(builtins, initial.policies, strict=True))
+    chains = {
+        builtin: tuple([_jump(chain) for found, chain in table.jumps if found == builtin]) for builtin in builtins
+    }
+    chains |= {chain.name: chain.rules for chain in table.chains}
+    reached = _reached(chains, builtins)
+    entries: list[bytes] = []
+    heads: dict[str, int] = {}
+    for name, rules in chains.items():
+        if name not in policies:
+            entries.append(_name(layout, name))
+        heads[name] = len(entries)
+        for first, last, hooks in _portions(reached[name], len(rules)):
+            entries += _entry.each(f"{owner} {name}", rules[first:last], table.family, hooks)
+        hooks = sum(hook for hook, end in reached[name].items() if end > len(rules))
+        entries.append(_policy(layout, policies.get(name, _NUMBERS["RETURN"]), hooks))
+    entries.append(_name(layout, ERROR))
+    sizes = [*map(len, entries)]
+    offsets = [0, *accumulate(sizes)]
+    packed = bytearray().join(entries)
+    for name, rules in chains.items():
+        for number, rule in _turns(rules):
+            if isinstance(rule.target, Jump):
+                end = offsets[heads[name] + number + 1]
+                _VERDICT.pack_into(packed, end - _VERDICT_SIZE + EXTENSION.size, offsets[heads[rule.target.chain]])
+    ours = [name if name in policies else None for name in HOOKS]
+    places = [offsets[heads[name]] if name else 0 for name in ours]
+    places += [offsets[heads[name] + len(chains[name])] if name else 0 for name in ours]
+    valid = sum(_HOOK[builtin] for builtin in builtins)
+    head = _REPLACE.pack(
+        table.name.encode(), valid, len(sizes), len(packed), *places, initial.entries, ctypes.addressof(_scratch)
+    )
+    content, shape = bytes(packed), shape_of_sizes(layout, sizes)
+    return FreshTable(head + content, shape, digest_of(shape, table.key, content), _snapshot(initial, table))
 
 
 def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
@@ -136,83 +173,56 @@ def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
     return Snapshot(replace(table, dropping=dropping) if dropping or table.nft else table, tuple(jumps))
 
 
-class _Place(NamedTuple):
-    """A chain.
+@itemwise
+def _entry(rule: FilterRule, family: Family, hooks: int) -> bytes:
+    """Encode a rule as the kernel has it; jumps lead nowhere yet.
 
-    :ivar number: of its first entry
-    :ivar first: offset of that
-    :ivar last: offset of its policy
+    :param hooks: from which it is reached
     """
+    entry, target = encode(rule, family), rule.target
+    if isinstance(target, Verdict | Jump):  # the entry has its name
+        number = _NUMBERS[target.name] if isinstance(target, Verdict) else 0
+        entry = entry[:-_VERDICT_SIZE] + _standard(number)
+    return _come_from(LAYOUTS[family], entry, hooks)
 
-    number: int
-    rules: Sequence[FilterRule]
-    first: int
-    last: int
+
+def _come_from(layout: Layout, entry: bytes, hooks: int) -> bytes:
+    """Return an entry with the hooks from which it is reached, as the kernel notes them (``mark_source_chains``)."""
+    at = layout.offsets_at + OFFSETS.size
+    return entry[:at] + _COMEFROM.pack(hooks) + entry[at + _COMEFROM.size :] if hooks else entry
 
 
-class _Writer:
-    """The entries of a table, in their order.
+def _reached(chains: Mapping[str, tuple[FilterRule, ...]], builtins: Iterable[str]) -> dict[str, dict[int, int]]:
+    """Return for each chain how many of its entries are reached from each hook; its policy is the last entry."""
+    found: dict[str, dict[int, int]] = {name: {} for name in chains}
 
-    :ivar sizes: of the entries
-    :ivar places: of the chains
-    """
-
-    def __init__(self, layout: Layout, encode: Encode) -> None:
-        self._layout, self._encode = layout, encode
-        self.sizes: list[int] = []
-        self.places: dict[str, _Place] = {}
-        self._entries: list[bytes] = []
-        self._offsets: list[int] = []
-        self._end = 0
-        self._hooks: dict[int, int] = {}
-        self._jumps: list[tuple[int, str]] = []
-
-    def add_chain(self, name: str, rules: Sequence[FilterRule], policy: int) -> None:
-        """Add the rules and the policy of a chain."""
-        number, first = len(self.sizes), self._end
-        for rule in rules:
-            entry, target = self._encode(name, rule), rule.target
-            if isinstance(target, Verdict):  # the entry has its name
-                entry = entry[:-_VERDICT_SIZE] + _standard(_NUMBERS[target.name])
-            elif isinstance(target, Jump):
-                entry = entry[:-_VERDICT_SIZE] + _standard(0)
-                self._jumps.append((self._end + len(entry) - _VERDICT_SIZE + EXTENSION.size, target.chain))
-            self.add(entry)
-        self.places[name] = _Place(number, rules, first, self._end)
-        self.add(_policy(self._layout, policy))
-
-    def add(self, entry: bytes) -> None:
-        """Add an entry."""
-        self._entries.append(entry)
-        self._offsets.append(self._end)
-        self.sizes.append(len(entry))
-        self._end += len(entry)
-
-    def mark(self, chain: str, hook: int) -> None:
-        """Note that a hook leads to a chain; the kernel keeps that in its entries (``mark_source_chains``)."""
-        number, rules, _, _ = self.places[chain]
-        hooks = self._hooks
-        if hooks.get(number, 0) & hook:
+    def walk_chain(name: str, hook: int) -> None:
+        if hook in found[name]:
             return  # it was here before, or the chains are a loop, which the kernel refuses
-        for rule in rules:
-            hooks[number] = hooks.get(number, 0) | hook
-            number += 1
-            target = rule.target
-            if isinstance(target, Jump):
-                self.mark(target.chain, hook)
-            elif isinstance(target, Verdict) and rule == FilterRule(target):
-                return  # nothing behind it is reached
-        hooks[number] = hooks.get(number, 0) | hook
+        rules = chains[name]
+        found[name][hook] = len(rules) + 1
+        for number, rule in _turns(rules):
+            if isinstance(rule.target, Jump):
+                walk_chain(rule.target.chain, hook)
+            elif rule == FilterRule(rule.target):  # nothing behind it is reached
+                found[name][hook] = number + 1
+                return
 
-    def packed(self) -> bytes:
-        """Return the bytes of all entries."""
-        packed = bytearray().join(self._entries)
-        for at, chain in self._jumps:
-            _VERDICT.pack_into(packed, at, self.places[chain].first)
-        place = self._layout.offsets_at + OFFSETS.size
-        for number, hooks in self._hooks.items():
-            _COMEFROM.pack_into(packed, self._offsets[number] + place, hooks)
-        return bytes(packed)
+    for builtin in builtins:
+        walk_chain(builtin, _HOOK[builtin])
+    return found
+
+
+def _turns(rules: Iterable[FilterRule]) -> list[tuple[int, FilterRule]]:
+    """Return the rules, with their numbers, by which packets leave a chain, or go to another one for a while."""
+    return [(number, rule) for number, rule in enumerate(rules) if rule.target.__class__ in (Jump, Verdict)]
+
+
+def _portions(reached: Mapping[int, int], size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (first, end, hooks) of the rules of a chain that are reached from the same hooks."""
+    ends = sorted({*(min(end, size) for end in reached.values()), size})
+    for first, last in pairwise([0, *ends]):
+        yield first, last, sum(hook for hook, end in reached.items() if end >= last)
 
 
 @lru_cache
@@ -224,8 +234,13 @@ _VERDICT_SIZE = len(_standard(0))
 
 
 @lru_cache
-def _policy(layout: Layout, verdict: int) -> bytes:
-    return _bare(layout, _standard(verdict))
+def _policy(layout: Layout, verdict: int, hooks: int) -> bytes:
+    return _come_from(layout, _bare(layout, _standard(verdict)), hooks)
+
+
+@lru_cache
+def _jump(chain: str) -> FilterRule:
+    return FilterRule(Jump(chain))
 
 
 @lru_cache

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
-from dvr_agent.kernel.iptables.fresh_table import encode_table
+from dvr_agent.kernel.iptables.fresh_table import as_made, encode_table
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
@@ -31,6 +31,7 @@ from dvr_agent.kernel.iptables.table_decoder import Snapshot
 from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
 from dvr_agent.plural import count
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey, Transport
+from dvr_agent.state.itemwise import LONG
 
 COMMIT_TRIES = 4
 """A table that changes between its reading and its commit is read and edited again, three times at most."""
@@ -164,6 +165,7 @@ class LibiptcManager:
             try:
                 _perform(handle, update)
                 handle.commit(update.summary)
+                update.foresee()
             except KernelError as exc:
                 if exc.code != errno.EAGAIN or not tries_left:
                     raise
@@ -223,7 +225,9 @@ class _TableUpdate:
             initial = self.opened.initial(key)
         except KernelError:
             return False
-        return initial is not None and self.opened.write_fresh(key, encode_table(initial, self.desired, self._encode))
+        if initial is None:
+            return False
+        return self.opened.write_fresh(key, encode_table(initial, self.desired, self.opened.namespace))
 
     def plan(self, snapshot: Snapshot) -> bool:
         """Compute the steps from a snapshot; False if there are none.
@@ -237,6 +241,17 @@ class _TableUpdate:
             self.edit = edit_script(snapshot, l3_agent_part(snapshot.table) if self.withdraw else self.desired)
             self.entries = [self._encode(chain, rule) for chain, _position, rule in self.edit.inserts]
         return bool(self.edit)
+
+    def foresee(self) -> None:
+        """Note what will be read of a long table that was committed, so that it need not be decoded.
+
+        Where there is something else in it, what is read is not that, and no harm is done.
+        """
+        is_long = sum(len(one.rules) for one in self.desired.chains) >= LONG
+        made = as_made(self.snapshot, self.desired) if self.snapshot is not None and is_long else None
+        if made is not None and not self.withdraw:
+            with contextlib.suppress(ValueError):
+                self.opened.foresee(self.desired.key, encode_table(made, self.desired, self.opened.namespace))
 
     def _encode(self, chain: str, rule: FilterRule) -> bytes:
         try:

@@ -214,9 +214,13 @@ class NamespaceTables:
             self._sockets[family].setsockopt(LAYOUTS[family].level, SET_REPLACE, fresh.replacement)
         except OSError:
             return False
+        self.foresee(key, fresh)
+        return True
+
+    def foresee(self, key: TableKey, fresh: FreshTable) -> None:
+        """Note what will be read of a table that was written."""
         self._shapes[key] = fresh.shape
         self._snapshots.put(fresh.digest, fresh.snapshot)
-        return True
 
     def counts(self, key: TableKey) -> tuple[RuleCount, ...]:
         """Read the counters of the rules in our chains; () if the table does not exist.

@@ -9,6 +9,7 @@ the same few rules, and a table is read far more often than it changes.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from functools import lru_cache
 
@@ -46,6 +47,7 @@ from dvr_agent.state.filter import (
     Match,
     Not,
     Redirect,
+    Snat,
     Target,
     Verdict,
 )
@@ -70,8 +72,50 @@ def encode(rule: FilterRule, family: Family) -> bytes:
 
     :raises ValueError: the rule cannot be expressed, or is not in the spelling it is read back in
     """
-    layout = LAYOUTS[family]
     rule = _only(rule)
+    with contextlib.suppress(ValueError):
+        found = _encode_translation(rule) if family == 4 else None
+        if found is not None:
+            return found
+    return _encode(rule, family)
+
+
+def _encode_translation(rule: FilterRule) -> bytes | None:
+    """Encode a translation of one IPv4 address to another by the entry of one like it; None: it is another rule.
+
+    A router may have thousands of them, which differ in two addresses.
+    """
+    target, by_source = rule.target, rule.src is not None
+    host = rule.src if by_source else rule.dst
+    if not isinstance(target, Dnat | Snat) or not isinstance(host, str) or (by_source and rule.dst is not None):
+        return None
+    if rule.matches or rule.protocol is not None:
+        return None
+    if isinstance(target, Dnat) and (target.ports is not None or target.base is not None):
+        return None
+    address, _, length = host.partition("/")
+    raw, aim = address_bytes(address, 4), address_bytes(target.address, 4)
+    if length != "32" or ip_text(raw) != address or ip_text(aim) != target.address:
+        return None
+    shape = Snat(_AIM, target.random_fully) if isinstance(target, Snat) else Dnat(_AIM)
+    head, *rest = _pattern(shape, by_source, rule.iif, rule.oif)
+    return head + raw + aim.join(rest)
+
+
+_HOST, _AIM = "203.0.113.171", "198.51.100.187"
+"""Addresses of the entry after which others are made."""
+
+
+@lru_cache(maxsize=1 << 10)
+def _pattern(target: Target, by_source: bool, iif: str | Not | None, oif: str | Not | None) -> list[bytes]:
+    """Return what is before the host, and the parts between which the address of the target is."""
+    src, dst = (f"{_HOST}/32", None) if by_source else (None, f"{_HOST}/32")
+    head, rest = _encode(FilterRule(target, src, dst, iif, oif), 4).split(address_bytes(_HOST, 4))
+    return [head, *rest.split(address_bytes(_AIM, 4))]
+
+
+def _encode(rule: FilterRule, family: Family) -> bytes:
+    layout = LAYOUTS[family]
     _check_protocol(rule)
     ip = _encode_ip(rule, layout)
     matches = b"".join(map(encode_match, rule.matches))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from socket import inet_aton
+from struct import Struct
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
@@ -33,10 +35,24 @@ _DST, _LLADDR = map(NEIGHBOUR.number, ("NDA_DST", "NDA_LLADDR"))
 _read_dst, _read_lladdr = map(NEIGHBOUR.reader, ("NDA_DST", "NDA_LLADDR"))
 
 
+_ipv4_attributes = Struct("=HH4sHH6s2x").pack
+"""Both attributes of an IPv4 entry at once: a router may have thousands."""
+_MAC_SIZE = 6
+
+
+@lru_cache(maxsize=64)
+def _permanent(family: int, index: int) -> bytes:
+    return _head(family, index, NUD_PERMANENT)
+
+
 def add_neighbour(neighbour: Neighbour, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
     """Return the request of ``ip neighbour replace … nud permanent``: it replaces a learned entry, too."""
-    family = AF_OF_FAMILY[6 if ":" in neighbour.dst else 4]
-    body = _head(family, index, NUD_PERMANENT) + _dst(neighbour.dst) + _lladdr(neighbour.mac)
+    dst, _device, mac = neighbour
+    lladdr = bytes.fromhex(mac.replace(":", ""))
+    if ":" in dst or len(lladdr) != _MAC_SIZE:
+        body = _permanent(AF_OF_FAMILY[6 if ":" in dst else 4], index) + _dst(dst) + _lladdr(mac)
+    else:
+        body = _permanent(AF_INET, index) + _ipv4_attributes(8, _DST, inet_aton(dst), 10, _LLADDR, lladdr)
     return Request(RTM_NEWNEIGH, REPLACE, body, neighbour, tolerate)
 
 
