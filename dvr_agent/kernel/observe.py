@@ -8,14 +8,15 @@ namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import NamespaceGoneError
-from dvr_agent.kernel import sysctl
+from dvr_agent.kernel import sysctl, tc_limits
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
 from dvr_agent.kernel.netlink.endpoint import open_raw
@@ -45,7 +46,7 @@ def observe(
     try:
         with entered(namespace):
             raw = open_raw(namespace)
-            if ownership.limited:
+            if ownership.limited and not HostLimits.by_tc:
                 filters = open_raw(namespace, NETLINK_NETFILTER)
             values = sysctl.read_here(paths)
     except NamespaceGoneError:
@@ -56,6 +57,8 @@ def observe(
         names = {link.ifindex: link.name for link in links}
         owned = {link.ifindex: link.name for link in links if ownership.owns_device(link.name)}
         devices = frozenset(owned.values())
+        if HostLimits.by_tc:
+            limits = _tc_limits(sock, owned, ownership)
         reader = SliceReader(sock, ownership, names, owned, neighbours)
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
         return NamespaceState(
@@ -72,6 +75,10 @@ def observe(
 
 def observe_limits(namespace: str, ownership: Ownership) -> frozenset[Limit]:
     """Read bandwidth limits only; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limits`."""
+    if HostLimits.by_tc:
+        with NetlinkSocket.open(namespace, None) as sock:
+            names = {link.ifindex: link.name for link in map(decode_brief, sock.dump(dump_links()))}
+            return _tc_limits(sock, names, ownership)
     with entered(namespace):
         filters = open_raw(namespace, NETLINK_NETFILTER)
     return _limits(namespace, filters, ownership)
@@ -79,19 +86,28 @@ def observe_limits(namespace: str, ownership: Ownership) -> frozenset[Limit]:
 
 def observe_limit_drops(namespace: str) -> tuple[Drops, ...]:
     """Read what limits have dropped; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limit_drops`."""
+    if HostLimits.by_tc:
+        with NetlinkSocket.open(namespace, None) as sock:
+            return tuple(tc_limits.read_drops(sock))
     with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
         return tuple(read_drops(sock))
 
 
 def _limits(namespace: str, filters: socket.socket | None, ownership: Ownership) -> frozenset[Limit]:
-    """Read the bandwidth limits that the slice owns.
+    """Read the bandwidth limits in nf_tables that the slice owns.
 
-    :param filters: socket of the netfilter family; None: the slice owns none
+    :param filters: socket of the netfilter family; None: the slice owns none, or they are not in nf_tables
     """
     if filters is None:
         return frozenset()
     with NetlinkSocket(namespace, filters, None) as sock:
         return frozenset(limit for limit in read_limits(sock) if ownership.limits(limit.device))
+
+
+def _tc_limits(sock: NetlinkSocket, names: Mapping[int, str], ownership: Ownership) -> frozenset[Limit]:
+    """Read the bandwidth limits in traffic control that the slice owns."""
+    limited = {index: name for index, name in names.items() if ownership.limits(name)}
+    return frozenset(tc_limits.read_limits(sock, limited))
 
 
 def _owned(handler: AnyHandler, reader: SliceReader) -> frozenset[Any]:
