@@ -4,7 +4,7 @@ Each limit is a u32 filter with a police action (:mod:`~dvr_agent.kernel.netlink
 device: its two hooks are before NAT on the way in and after it on the way out, and it takes no part in queueing, where
 the ``htb`` of neutron-l3-agent has a lock that every packet passes.  ``clsact`` comes with the first limit of a device,
 and goes with our last filter unless another program has filters there.  Where neutron-l3-agent's ``ingress`` is in its
-place, without filters of other programs, the same netlink batch puts ``clsact`` there.
+place, without filters of other programs, one netlink batch puts ``clsact`` there.
 
 Changes are made one after the other, not in a transaction: each of them leaves no packet unlimited.
 """
@@ -25,6 +25,7 @@ from dvr_agent.kernel.netlink.police import (
     decode_filters,
     decode_qdiscs,
     delete_filter,
+    delete_filters,
     delete_ingress_qdisc,
     dump_filters,
     dump_limits,
@@ -34,7 +35,7 @@ from dvr_agent.kernel.netlink.police import (
 from dvr_agent.kernel.netlink.policer import decode_policers
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.limit import DIRECTIONS, LIMIT_KIND, Drops, Limit
+from dvr_agent.state.limit import DIRECTIONS, Drops, Limit
 
 
 def read_limits(sock: NetlinkSocket, devices: Mapping[int, str] | None = None) -> Iterator[Limit]:
@@ -63,52 +64,79 @@ def write_limits(sock: NetlinkSocket, changes: Iterable[Change]) -> None:
         if isinstance(change.item, Limit):
             by_device.setdefault(change.item.device, []).append((change.action, change.item))
     links = sock.get([get_link(device, NO_DEVICE) for device in by_device])
-    kinds = {index: kind for index, handle, kind in decode_qdiscs(sock.dump(dump_qdiscs())) if handle == INGRESS}
+    kinds = _qdiscs(sock)
     requests: list[Request] = []
     for (device, wanted), link in zip(by_device.items(), links, strict=True):
         index = 0 if link is None else index_of(link)  # the kernel refuses what is for a device that is not there
-        requests += _requests(sock, device, index, kinds.get(index, ""), wanted)
+        if any(action is not Action.REMOVE for action, _limit in wanted):
+            _make_clsact(sock, device, index, kinds.get(index, ""))
+        requests += _requests(sock, device, index, wanted)
     sock.batch(requests)
 
 
 def _read(sock: NetlinkSocket, devices: Mapping[int, str] | None) -> Iterator[PoliceFilter]:
+    kinds = _qdiscs(sock)
     if devices is None:
-        devices = {link.ifindex: link.name for link in map(decode_brief, sock.dump(dump_links()))}
+        devices = {link.ifindex: link.name for link in map(decode_brief, sock.dump(dump_links()))} if kinds else {}
     for index, device in devices.items():
-        for direction in DIRECTIONS:
+        for direction in DIRECTIONS if kinds.get(index) == "clsact" else ():
             yield from decode_filters(sock.dump(dump_limits(index, direction)), device, direction)
 
 
-def _requests(
-    sock: NetlinkSocket, device: str, index: int, kind: str, wanted: Sequence[tuple[Action, Limit]]
-) -> list[Request]:
-    """Return what makes the changes on one device.
+def _qdiscs(sock: NetlinkSocket) -> dict[int, str]:
+    """Return which of ``clsact`` and ``ingress`` devices have; a filter meant for ``clsact`` is at the one hook of both.
 
-    :param kind: of the qdisc ``ingress`` or ``clsact`` that the device has; empty: neither
+    :returns: index → kind
     """
-    dumps = {direction: sock.dump(dump_filters(index, HOOKS[direction])) for direction in DIRECTIONS}
-    filters = sum(map(count_filters, dumps.values()))
-    ours = [one for direction, dump in dumps.items() for one in decode_filters(dump, device, direction)]
-    adds = any(action is not Action.REMOVE for action, _limit in wanted)
+    return {index: kind for index, handle, kind in decode_qdiscs(sock.dump(dump_qdiscs())) if handle == INGRESS}
+
+
+def _make_clsact(sock: NetlinkSocket, device: str, index: int, kind: str) -> None:
+    """Make a ``clsact`` qdisc, before any filter is sent for it.
+
+    :param kind: of the qdisc that is in its place; empty: none
+    """
+    if kind == "clsact":
+        return
+    if kind != "ingress":
+        sock.batch([add_clsact(device, index)])
+    elif _is_of_neutron(sock, device, index):
+        sock.batch([delete_ingress_qdisc(device, index, kind), add_clsact(device, index)])
+    else:
+        sock.batch([add_clsact(device, index, " in place of ingress, which has filters of another program")])
+
+
+def _requests(sock: NetlinkSocket, device: str, index: int, wanted: Sequence[tuple[Action, Limit]]) -> list[Request]:
+    """Return what makes the changes on one device."""
     requests: list[Request] = []
-    if adds and kind != "clsact":
-        if kind == "ingress" and _is_of_neutron(sock, device, index):
-            requests.append(delete_ingress_qdisc(device, index, kind))
-        requests.append(add_clsact(device, index))
-        ours = []
-    handles: dict[object, list[int]] = {}
-    for one in ours:
-        handles.setdefault(LIMIT_KIND.identity(one.limit), []).append(one.handle)
-    removals = 0
-    for action, limit in wanted:
-        old = handles.pop(LIMIT_KIND.identity(limit), [])
-        if action is not Action.REMOVE:
-            requests.append(put_filter(limit, index, old.pop(0) if old else 0))
-        requests += [delete_filter(limit, index, handle) for handle in old]
-        removals += len(old)
-    if removals and removals == filters and not adds:
-        return [delete_ingress_qdisc(device, index, kind)]
+    removed, left = 0, False
+    for direction in DIRECTIONS:
+        found = sock.dump(dump_limits(index, direction))
+        handles: dict[str, list[int]] = {}
+        for one in decode_filters(found, device, direction):
+            handles.setdefault(one.limit.address, []).append(one.handle)
+        puts, deletes = list[Request](), list[Request]()
+        for action, limit in wanted:
+            if limit.direction != direction:
+                continue
+            old = handles.pop(limit.address, [])
+            if action is not Action.REMOVE:
+                puts.append(put_filter(limit, index, old.pop(0) if old else 0))
+            deletes += [delete_filter(limit, index, handle) for handle in old]
+        removed += len(deletes)
+        if puts or len(deletes) < count_filters(found):
+            left = True
+        elif deletes:
+            deletes = [delete_filters(device, index, direction)]
+        requests += [*puts, *deletes]
+    if removed and not left and removed == _count_all(sock, index):
+        return [delete_ingress_qdisc(device, index, "clsact")]
     return requests
+
+
+def _count_all(sock: NetlinkSocket, index: int) -> int:
+    """Return the number of filters in a ``clsact`` qdisc, of all programs."""
+    return sum(count_filters(sock.dump(dump_filters(index, hook))) for hook in HOOKS.values())
 
 
 def _is_of_neutron(sock: NetlinkSocket, device: str, index: int) -> bool:

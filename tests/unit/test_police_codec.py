@@ -84,7 +84,8 @@ def test_a_filter_is_replaced_in_its_place() -> None:
     assert (replaced["handle"], replaced["parent"], replaced["index"]) == (0x80000801, 0xFFFFFFF2, INDEX)
     assert not police.put_filter(LIMIT, INDEX, 1).flags & 0x200  # NLM_F_EXCL
     removed = theirs(police.delete_filter(LIMIT, INDEX, 0x80000801))
-    assert (removed["handle"], removed["parent"], removed["info"]) == (0x80000801, 0xFFFFFFF3, replaced["info"])
+    assert (removed["handle"], removed["parent"], removed["info"]) == (0x80000801, 0xFFFFFFF3, police.info_of(210))
+    assert replaced["info"] == police.info_of(211)
 
 
 def test_pyroute2_reads_the_qdisc() -> None:

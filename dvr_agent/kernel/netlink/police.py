@@ -2,8 +2,8 @@
 
 What ``tc filter add dev D egress protocol ip prio 210 u32 match ip src ADDRESS police rate … burst … mtu 4Gb
 conform-exceed drop/continue`` makes, with a cookie on the action by which ours are recognised; ``ingress``, 211 and
-``dst`` for what enters.  Layouts are those of ``include/uapi/linux/pkt_cls.h`` and ``pkt_sched.h``; pyroute2 knows neither the
-cookie nor rates of 64 bits.
+``dst`` for what enters.  Layouts are those of ``include/uapi/linux/pkt_cls.h`` and ``pkt_sched.h``; pyroute2 knows
+neither the cookie nor rates of 64 bits.
 
 Packets within the limit go on to filters of other programs.  Packets of any size pass if the burst allows them: ``mtu``
 is the greatest number, since older kernels compare it with packets as they are before segmentation.
@@ -103,9 +103,9 @@ class PoliceFilter(NamedTuple):
     drops: int
 
 
-def add_clsact(device: str, index: int) -> Request:
+def add_clsact(device: str, index: int, note: str = "") -> Request:
     """Return the request of ``tc qdisc add dev D clsact``."""
-    return Request(RTM_NEWQDISC, CREATE, _qdisc(index, "clsact"), f"tc qdisc dev {device} clsact")
+    return Request(RTM_NEWQDISC, CREATE, _qdisc(index, "clsact"), f"tc qdisc dev {device} clsact{note}")
 
 
 def delete_ingress_qdisc(device: str, index: int, kind: str) -> Request:
@@ -125,6 +125,12 @@ def delete_filter(limit: Limit, index: int, handle: int) -> Request:
     """Return the request of ``tc filter delete``."""
     body = head(index, handle, HOOKS[limit.direction], _INFOS[limit.direction]) + _kind("u32")
     return Request(RTM_DELTFILTER, 0, body, _text(limit), GONE)
+
+
+def delete_filters(device: str, index: int, direction: Direction) -> Request:
+    """Return the request that deletes all filters of our priority at a hook, and the priority with them."""
+    body = head(index, 0, HOOKS[direction], _INFOS[direction]) + _kind("u32")
+    return Request(RTM_DELTFILTER, 0, body, f"tc filters dev {device} prio {PRIORITIES[direction]}", GONE)
 
 
 def dump_qdiscs() -> Request:
