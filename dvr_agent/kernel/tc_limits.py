@@ -84,9 +84,9 @@ def _read(sock: NetlinkSocket, devices: Mapping[int, str] | None) -> Iterator[Po
 
 
 def _qdiscs(sock: NetlinkSocket) -> dict[int, str]:
-    """Return which of ``clsact`` and ``ingress`` devices have; a filter meant for ``clsact`` is at the one hook of both.
+    """Return the kind of a device's ``clsact`` or ``ingress``, by index.
 
-    :returns: index → kind
+    A filter that is meant for either hook of ``clsact`` is accepted at the one hook of ``ingress``.
     """
     return {index: kind for index, handle, kind in decode_qdiscs(sock.dump(dump_qdiscs())) if handle == INGRESS}
 
@@ -109,29 +109,33 @@ def _make_clsact(sock: NetlinkSocket, device: str, index: int, kind: str) -> Non
 def _requests(sock: NetlinkSocket, device: str, index: int, wanted: Sequence[tuple[Action, Limit]]) -> list[Request]:
     """Return what makes the changes on one device."""
     requests: list[Request] = []
-    removed, left = 0, False
+    removed, left = 0, 0
     for direction in DIRECTIONS:
         found = sock.dump(dump_limits(index, direction))
-        handles: dict[str, list[int]] = {}
-        for one in decode_filters(found, device, direction):
-            handles.setdefault(one.limit.address, []).append(one.handle)
-        puts, deletes = list[Request](), list[Request]()
-        for action, limit in wanted:
-            if limit.direction != direction:
-                continue
-            old = handles.pop(limit.address, [])
-            if action is not Action.REMOVE:
-                puts.append(put_filter(limit, index, old.pop(0) if old else 0))
-            deletes += [delete_filter(limit, index, handle) for handle in old]
-        removed += len(deletes)
-        if puts or len(deletes) < count_filters(found):
-            left = True
-        elif deletes:
-            deletes = [delete_filters(device, index, direction)]
-        requests += [*puts, *deletes]
+        ours = list(decode_filters(found, device, direction))
+        puts, deletes = _edits(ours, index, [one for one in wanted if one[1].direction == direction])
+        stay = len(puts) + count_filters(found) - len(deletes)
+        requests += [*puts, *(deletes if stay or not deletes else [delete_filters(device, index, direction)])]
+        removed, left = removed + len(deletes), left + stay
     if removed and not left and removed == _count_all(sock, index):
         return [delete_ingress_qdisc(device, index, "clsact")]
     return requests
+
+
+def _edits(
+    ours: Iterable[PoliceFilter], index: int, wanted: Iterable[tuple[Action, Limit]]
+) -> tuple[list[Request], list[Request]]:
+    """Return the filters to be made or replaced, and those to be deleted, at one hook."""
+    handles: dict[str, list[int]] = {}
+    for one in ours:
+        handles.setdefault(one.limit.address, []).append(one.handle)
+    puts, deletes = list[Request](), list[Request]()
+    for action, limit in wanted:
+        old = handles.pop(limit.address, [])
+        if action is not Action.REMOVE:
+            puts.append(put_filter(limit, index, old.pop(0) if old else 0))
+        deletes += [delete_filter(limit, index, handle) for handle in old]
+    return puts, deletes
 
 
 def _count_all(sock: NetlinkSocket, index: int) -> int:
