@@ -107,7 +107,7 @@ def _limits(namespace: str, filters: socket.socket | None, ownership: Ownership)
 def _tc_limits(sock: NetlinkSocket, names: Mapping[int, str], ownership: Ownership) -> frozenset[Limit]:
     """Read the bandwidth limits in traffic control that the slice owns."""
     limited = {index: name for index, name in names.items() if ownership.limits(name)}
-    return frozenset(tc_limits.read_limits(sock, limited))
+    return frozenset(tc_limits.read_limits(sock, limited)) if limited else frozenset()
 
 
 def _owned(handler: AnyHandler, reader: SliceReader) -> frozenset[Any]:
