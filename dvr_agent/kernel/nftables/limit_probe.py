@@ -38,17 +38,20 @@ def choose_layout() -> str:
             return ""
         trouble = trouble or found
     HostLayout.choose(AT_DEVICES)
-    found = choose_tc(f"since nf_tables cannot limit: {trouble}")
-    return found and f"this kernel needs {NEEDS}: {trouble}; or {TC_NEEDS}: {found}"
+    lacking = choose_tc(f"since nf_tables cannot limit: {trouble}")
+    if not lacking:
+        return ""
+    HostLimits.reason = f"none: this kernel needs {NEEDS}: {trouble}; or {TC_NEEDS}: {lacking}"
+    return HostLimits.reason.partition(": ")[2]
 
 
 def choose_tc(reason: str) -> str:
     """Have limits in traffic control if this kernel can; returns why it cannot, empty: it can."""
     HostLimits.by_tc, HostLimits.reason = True, f"police filters of tc, {reason}"
-    found = _try_out()
-    if found:
-        HostLimits.by_tc, HostLimits.reason = False, "none"
-    return found
+    lacking = _try_out()
+    if lacking:
+        HostLimits.by_tc, HostLimits.reason = False, "nf_tables"
+    return lacking
 
 
 def _try_out() -> str:
