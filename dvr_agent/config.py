@@ -8,7 +8,10 @@ oslo-config-generator (``etc/dvr-agent.conf.sample``).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -26,6 +29,7 @@ from dvr_agent.metadata.settings import ProxySettings, proxy_settings
 from dvr_agent.options import GROUPS
 from dvr_agent.settings import (
     AttachSettings,
+    ConntrackdSettings,
     DaemonSettings,
     FilterChoice,
     HaSettings,
@@ -43,6 +47,10 @@ OVS_DRIVER_CLASS = "neutron.agent.linux.interface.OVSInterfaceDriver"
 
 OVSDB_WAITS = 3
 """A job waits for Open vSwitch up to ``ovsdb_timeout`` several times in a row, without using the processor between."""
+
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._+@:-]*")
+_CONNTRACKD_CONFS_LENGTH = 107 - len(f"/{uuid.UUID(int=0)}/conntrackd.ctl")
+"""conntrackd copies the path of its control socket into ``sun_path``, which has 108 bytes."""
 
 TRANSPORT_URL = cfg.StrOpt("transport_url", secret=True, help="Message bus; the whole set of options: oslo.messaging.")
 """Registered to see whether it is set: oslo.messaging registers its own options in a configuration of its own."""
@@ -261,7 +269,26 @@ def _ha_settings(conf: cfg.ConfigOpts) -> HaSettings:
         confs=Path(conf.ha_confs_path),
         external_pids=Path(conf.external_pids),
         on_death=conf.AGENT.check_child_processes_action,
+        conntrackd=_conntrackd_settings(conf),
     )
+
+
+def _conntrackd_settings(conf: cfg.ConfigOpts) -> ConntrackdSettings:
+    """Return the settings of conntrackd.
+
+    :raises ConfigError: conntrackd and keepalived cannot have the path of its files in their configuration
+    """
+    settings = ConntrackdSettings(
+        **{one.name: conf[f"ha_conntrackd_{one.name}"] for one in dataclasses.fields(ConntrackdSettings)}
+    )
+    confs = conf.ha_confs_path
+    if settings.enabled and not (_PLAIN_PATH.fullmatch(confs) and len(confs) <= _CONNTRACKD_CONFS_LENGTH):
+        raise ConfigError(
+            f"[DEFAULT] ha_confs_path = {confs}: with ha_conntrackd_enabled expected an absolute path of letters, "
+            f"digits and / . _ + @ : -, at most {_CONNTRACKD_CONFS_LENGTH} characters: conntrackd's control socket is "
+            "below it"
+        )
+    return settings
 
 
 def _vrrp_settings(conf: cfg.ConfigOpts) -> VrrpSettings:
@@ -275,7 +302,8 @@ def _vrrp_settings(conf: cfg.ConfigOpts) -> VrrpSettings:
             '[DEFAULT] ha_vrrp_auth_password: expected letters, digits and punctuation other than # ! " { } $ '
             "(its value is not shown)"
         )
-    return VrrpSettings(conf.ha_vrrp_advert_int, VrrpAuth(conf.ha_vrrp_auth_type), password)
+    check = max(0, conf.ha_vrrp_health_check_interval)  # Neutron takes a negative one for none
+    return VrrpSettings(conf.ha_vrrp_advert_int, VrrpAuth(conf.ha_vrrp_auth_type), password, check)
 
 
 def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:

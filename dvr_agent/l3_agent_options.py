@@ -24,10 +24,7 @@ LOG = logging.getLogger(__name__)
 DEFAULT_OPTIONS = """
     metadata_proxy_user metadata_proxy_group metadata_proxy_watch_log
     cleanup_on_shutdown per_router_log_files router_log_files_in_ha_confs
-    ha_vrrp_health_check_interval
-    ha_keepalived_state_change_server_threads ha_conntrackd_enabled ha_conntrackd_hashsize ha_conntrackd_hashlimit
-    ha_conntrackd_unix_backlog ha_conntrackd_socketbuffersize ha_conntrackd_socketbuffersize_max_grown
-    ha_conntrackd_ipv4_mcast_addr ha_conntrackd_group ha_conntrackd_sndsocketbuffer ha_conntrackd_rcvsocketbuffer
+    ha_keepalived_state_change_server_threads
     prefix_delegation_driver pd_confs vendor_pen dibbler_path
     use_namespaces router_id router_delete_namespaces external_network_bridge gateway_external_network_id
     send_arp_for_ha enable_snat_by_default
@@ -110,11 +107,6 @@ def _is_true(value: str) -> bool:
 
 UNSUPPORTED: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
     ("DEFAULT", "cleanup_on_shutdown"): (_is_true, "routers stay when this agent stops; dvrctl cleanup removes them"),
-    ("DEFAULT", "ha_conntrackd_enabled"): (_is_true, "tracked connections are not synchronised between hosts"),
-    ("DEFAULT", "ha_vrrp_health_check_interval"): (
-        lambda value: value.strip() not in ("", "0"),
-        "a host does not check whether it reaches the gateways of its HA routers",
-    ),
     ("DEFAULT", "per_router_log_files"): (_is_true, "there is one log; its lines carry the router's id"),
 }
 """Group and option → (predicate: the value asks for the function, sentence about this agent's behaviour)."""

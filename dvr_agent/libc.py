@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import struct
 
 # include/uapi/linux/sched.h; Python has them from 3.12 on.  ``pyroute2.netns`` has CLONE_NEWNET, but importing pyroute2
@@ -28,6 +29,9 @@ CAPABILITY_VERSION_3 = 0x20080522
 RESOLVE_NO_SYMLINKS = 0x04
 # include/uapi/linux/fcntl.h
 AT_FDCWD = -100
+
+# include/uapi/asm-generic/socket.h; sizeof(struct sock_filter), include/uapi/linux/filter.h
+SO_ATTACH_FILTER, BPF_INSTRUCTION = 26, 8
 
 SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
 """As SYS_OPENAT2 below; Linux 5.2."""
@@ -113,6 +117,13 @@ def getsockopt(fd: int, level: int, option: int, buffer: ctypes.Array[ctypes.c_c
     size = ctypes.c_uint32(len(buffer))
     if _getsockopt(fd, level, option, buffer, ctypes.byref(size)):
         raise _error("getsockopt")
+
+
+def attach_filter(fd: int, program: bytes) -> None:
+    """Attach a program of classic BPF to a socket (setsockopt(2), SO_ATTACH_FILTER)."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("HP", len(program) // BPF_INSTRUCTION, ctypes.addressof(instructions))
+    _checked(_libc.setsockopt(fd, socket.SOL_SOCKET, SO_ATTACH_FILTER, described, len(described)), "setsockopt")
 
 
 def openat2(directory: int, path: str, flags: int, resolve: int) -> int:

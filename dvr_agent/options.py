@@ -26,6 +26,65 @@ METADATA_PROXY_SOCKET = cfg.StrOpt(
     "dvr-metadata-proxy must be allowed to connect to the socket.",
 )
 
+CONNTRACKD_OPTS = [
+    cfg.BoolOpt(
+        "ha_conntrackd_enabled",
+        default=False,
+        help="Run a conntrackd for each HA router, by which its hosts tell each other of its tracked connections, so "
+        "that these survive a fail-over; the same on all hosts.",
+    ),
+    cfg.IntOpt("ha_conntrackd_hashsize", default=32768, min=1, help="Buckets of the hash tables of a conntrackd."),
+    cfg.IntOpt(
+        "ha_conntrackd_hashlimit",
+        default=131072,
+        min=1,
+        help="Connections that a conntrackd remembers; twice nf_conntrack_max is recommended.",
+    ),
+    cfg.IntOpt(
+        "ha_conntrackd_unix_backlog",
+        default=20,
+        min=1,
+        help="Clients that wait at the control socket of a conntrackd; ignored since conntrackd 1.4.7.",
+    ),
+    cfg.IntOpt(
+        "ha_conntrackd_socketbuffersize",
+        default=262142,
+        min=1,
+        help="Bytes of the socket buffer for events of the kernel.",
+    ),
+    cfg.IntOpt(
+        "ha_conntrackd_socketbuffersize_max_grown",
+        default=655355,
+        min=1,
+        help="Bytes to which that buffer grows when events get lost.",
+    ),
+    cfg.IPOpt(
+        "ha_conntrackd_ipv4_mcast_addr",
+        version=4,
+        default="225.0.0.50",
+        help="Multicast address by which the hosts of an HA router tell each other; the same on all hosts.",
+    ),
+    cfg.IntOpt(
+        "ha_conntrackd_group",
+        default=3780,
+        min=0,
+        max=65280,
+        help="Number that is added to the id of the virtual router; the sum is the UDP port. The same on all hosts.",
+    ),
+    cfg.IntOpt(
+        "ha_conntrackd_sndsocketbuffer",
+        default=24985600,
+        min=1,
+        help="Bytes of the socket buffer for sending to other hosts.",
+    ),
+    cfg.IntOpt(
+        "ha_conntrackd_rcvsocketbuffer",
+        default=24985600,
+        min=1,
+        help="Bytes of the socket buffer for receiving from other hosts.",
+    ),
+]
+
 DEFAULT_OPTS = [
     cfg.HostAddressOpt(
         "host",
@@ -126,7 +185,8 @@ DEFAULT_OPTS = [
     cfg.StrOpt(
         "ha_confs_path",
         default="$state_path/ha_confs",
-        help="Directory of the files of keepalived, which serves HA routers: configuration, state and process ids.",
+        help="Directory of the files of keepalived and conntrackd, which serve HA routers: configuration, state and "
+        "process ids.",
     ),
     cfg.StrOpt(
         "ha_vrrp_auth_type",
@@ -150,6 +210,15 @@ DEFAULT_OPTS = [
         help="Seconds between two VRRP advertisements; the same on all hosts. A host that hears none for three times "
         "as long becomes master.",
     ),
+    cfg.IntOpt(
+        "ha_vrrp_health_check_interval",
+        default=0,
+        max=3600,
+        help="Seconds between two checks of the master of an HA router whether its external gateways answer an echo "
+        "request. It yields to another host after two checks without an answer. 0 or less: no checks. Neutron "
+        "recommends 5.",
+    ),
+    *CONNTRACKD_OPTS,
     METADATA_PROXY_SOCKET,
 ]
 
@@ -175,7 +244,7 @@ AGENT_OPTS = [
             ("respawn", "the process is started again"),
             ("exit", "the agent ends with an error, so that the service manager acts"),
         ],
-        help="Action when a helper process (radvd, keepalived) dies.",
+        help="Action when a helper process (radvd, keepalived, conntrackd) dies.",
     ),
     cfg.IntOpt(
         "check_child_processes_interval",

@@ -141,6 +141,26 @@ class RadvdSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConntrackdSettings:
+    """Settings of conntrackd, which synchronises tracked connections between the hosts of an HA router.
+
+    :ivar enabled: ``ha_conntrackd_enabled``; the other values are options of the same names after ``ha_conntrackd_``
+    :ivar group: number that is added to the virtual router's id; the sum is the UDP port
+    """
+
+    enabled: bool
+    hashsize: int = 32768
+    hashlimit: int = 131072
+    unix_backlog: int = 20
+    socketbuffersize: int = 262142
+    socketbuffersize_max_grown: int = 655355
+    ipv4_mcast_addr: str = "225.0.0.50"
+    group: int = 3780
+    sndsocketbuffer: int = 24985600
+    rcvsocketbuffer: int = 24985600
+
+
+@dataclass(frozen=True, slots=True)
 class HaSettings:
     """Settings of VRRP.
 
@@ -156,6 +176,7 @@ class HaSettings:
     confs: Path
     external_pids: Path
     on_death: str
+    conntrackd: ConntrackdSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ TYPES = {
     "ListOpt": "list",
     "StrOpt": "string",
     "HostAddressOpt": "host name or address",
+    "IPOpt": "address",
     "Opt": "dictionary",
 }
 

@@ -70,7 +70,7 @@ configure() {
     ln -sf ../vm-guest.service "$tree/etc/systemd/system/multi-user.target.wants/vm-guest.service"
     # Tests start their own, and a terminal on the console would hang up the kernel's messages.
     local unit
-    for unit in {rabbitmq-server,haproxy,radvd,openvswitch-switch,ovs-vswitchd,ovsdb-server,epmd}.service epmd.socket \
+    for unit in {rabbitmq-server,haproxy,radvd,conntrackd,openvswitch-switch,ovs-vswitchd,ovsdb-server,epmd}.service epmd.socket \
         {serial-getty@ttyS0,getty@tty1,getty-static,e2scrub_reap}.service \
         {apt-daily,apt-daily-upgrade,e2scrub_all,dpkg-db-backup,fstrim}.timer; do
         ln -sf /dev/null "$tree/etc/systemd/system/$unit"

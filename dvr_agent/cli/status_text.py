@@ -101,7 +101,11 @@ def _service(service: Mapping[str, Any]) -> str:
     routers = count(number, "router")
     if trouble:
         return f"{trouble} (for {_ago(service.get('since')).removesuffix(' ago')}; {routers})"
-    return routers if number else ""
+    silent = sorted((service.get("silent_gateways") or {}).items())
+    more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+    texts = [f"gateway {gateway} of router {router_id}{more} did not answer" for router_id, gateway in silent[:1]]
+    faults = [f"{service['faults']} in state fault, see its log"] if service.get("faults") else []
+    return "; ".join((routers, *texts, *faults)) if number else ""
 
 
 def _ago(when: float | None) -> str:

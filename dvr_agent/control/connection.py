@@ -30,6 +30,7 @@ class ControlConnection:
     :cvar version: of the control protocol
     :cvar first_timeout: seconds for the first answer of a connection
     :ivar pid: process id of the other side, 0 while there is none
+    :ivar features: what that process has, and others of this version of the protocol have not
     """
 
     program: ClassVar[str]
@@ -40,6 +41,7 @@ class ControlConnection:
         self._path = path
         self._connection: socket.socket | None = None
         self.pid = 0
+        self.features: frozenset[str] = frozenset()
 
     @property
     def connected(self) -> bool:
@@ -84,6 +86,8 @@ class ControlConnection:
             self.close()
             raise ServiceError(f"{self.where} speaks version {version!r} of the control protocol")
         self.pid = pid
+        features = answer.get("features")
+        self.features = frozenset(map(str, features)) if isinstance(features, list) else frozenset()
         connection.settimeout(TIMEOUT)
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:

@@ -18,6 +18,7 @@ from dvr_agent.model.router import IPV6_MIN_MTU, HaInterface
 from dvr_agent.state.address import Address, kernel_link_local
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route
 from dvr_agent.state.sysctl import Sysctl
 from dvr_agent.state.virtual_router import VirtualRouterState
 
@@ -74,6 +75,7 @@ def primary_address(ha: HaInterface, device: str) -> Address:
 def _virtual_router(ha: HaInterface, vrrp: VrrpSettings, whole: NamespaceState, device: str) -> VirtualRouterState:
     held = sorted({*whole.addresses, *_link_locals(whole.links)}, key=lambda one: (one.cidr, one.device))
     source = next((fixed.address for fixed in ha.port.fixed_ips if fixed.address.version == 4), "")
+    routes = tuple(sorted(whole.routes))
     return VirtualRouterState(
         vr_id=ha.vr_id,
         priority=ha.priority,
@@ -82,10 +84,19 @@ def _virtual_router(ha: HaInterface, vrrp: VrrpSettings, whole: NamespaceState, 
         source=str(source),
         primary=primary_address(ha, device),
         addresses=tuple(held),
-        routes=tuple(sorted(whole.routes)),
+        routes=routes,
         password=vrrp.password,
         may_start=ha.is_active,
+        gateways=tuple(_gateways(routes)) if vrrp.check_interval else (),
+        check_interval=vrrp.check_interval,
     )
+
+
+def _gateways(routes: Iterable[Route]) -> Iterator[Hop]:
+    """Yield the gateways of the external subnets: next hops of default routes by the gateway port."""
+    for route in routes:
+        if route.dst in (DEFAULT_V4, DEFAULT_V6):
+            yield from (hop for hop in route.hops if hop.gateway and hop.device.startswith(names.GATEWAY))
 
 
 def _link_locals(links: Iterable[Link]) -> Iterator[Address]:

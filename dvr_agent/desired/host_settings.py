@@ -31,11 +31,13 @@ class VrrpSettings:
     :ivar interval: seconds between two advertisements (``ha_vrrp_advert_int``)
     :ivar auth: ``ha_vrrp_auth_type``, of no account without a password
     :ivar password: ``ha_vrrp_auth_password``, a secret
+    :ivar check_interval: seconds between two checks of the gateways (``ha_vrrp_health_check_interval``), 0: none
     """
 
     interval: int = 2
     auth: VrrpAuth = VrrpAuth.PASS
     password: str = field(default="", repr=False)
+    check_interval: int = 0
 
 
 @dataclass(frozen=True, slots=True)

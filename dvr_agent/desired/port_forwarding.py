@@ -6,8 +6,10 @@ can be compared rule by rule.  Answers need no rule: connection tracking transla
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.model.features import PortForwarding
+from dvr_agent.model.features import PortForwarding, PortRange
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Dnat, DportMatch, FilterRule, Transport
 
@@ -20,7 +22,7 @@ def forwarding_rules(view: HostView) -> tuple[FilterRule, ...]:
         return view.found_forwardings if view.forwarding_ips else ()
     here = {ip.address for ip in view.forwarding_ips}
     forwardings = (one for one in view.router.features.port_forwardings if one.address in here)
-    return tuple(_rule(one) for one in sorted(forwardings, key=_place))
+    return tuple(rule for one in sorted(forwardings, key=_place) for rule in _rules(one))
 
 
 def forwarding_addresses(view: HostView, device: str) -> list[Address]:
@@ -33,10 +35,24 @@ def _place(one: PortForwarding) -> tuple[int, str, int]:
     return int(one.address), one.protocol, one.external.first
 
 
-def _rule(one: PortForwarding) -> FilterRule:
-    external, internal = one.external, one.internal
-    shift = external.first if internal.size > 1 else None
-    target = Dnat(str(one.fixed_address), (internal.first, internal.last), shift)
+def _rules(one: PortForwarding) -> Iterator[FilterRule]:
     protocol = TRANSPORTS[one.protocol]
-    match = DportMatch(protocol, external.first, external.last)
-    return FilterRule(target, dst=f"{one.address}/32", protocol=protocol, matches=(match,), note="port forwardings")
+    for external, internal in _pairs(one.external, one.internal):
+        shift = external.first if internal.size > 1 else None
+        target = Dnat(str(one.fixed_address), (internal.first, internal.last), shift)
+        match = DportMatch(protocol, external.first, external.last)
+        yield FilterRule(target, dst=f"{one.address}/32", protocol=protocol, matches=(match,), note="port forwardings")
+
+
+def _pairs(external: PortRange, internal: PortRange) -> Iterator[tuple[PortRange, PortRange]]:
+    """Yield ranges that lead to one port, or to as many.
+
+    neutron-server checks the sizes only of what one request sets, so a range may lead to a smaller one, which then
+    begins again, or to a larger one, whose first ports are used: what x_tables makes of them, too.
+    """
+    if internal.size == 1:
+        yield external, internal
+        return
+    for first in range(external.first, external.last + 1, internal.size):
+        last = min(first + internal.size - 1, external.last)
+        yield PortRange(first, last), PortRange(internal.first, internal.first + last - first)

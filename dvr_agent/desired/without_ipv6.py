@@ -55,6 +55,7 @@ def _ipv4_part_of(virtual_router: VirtualRouterState | None) -> VirtualRouterSta
         virtual_router,
         addresses=tuple(one for one in virtual_router.addresses if ":" not in one.cidr),
         routes=tuple(one for one in virtual_router.routes if ":" not in one.dst),
+        gateways=tuple(one for one in virtual_router.gateways if ":" not in str(one.gateway)),
     )
 
 

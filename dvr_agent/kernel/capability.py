@@ -1,7 +1,8 @@
-"""Check capabilities of this process (capabilities(7)) and of this kernel.
+"""Check capabilities of a process (capabilities(7)) and of this kernel.
 
-Used by ``services/radvd.py`` before it starts a child as another user, by ``daemon/parts.py`` before it opens the
-events of the kernel, by ``reconcile/factory.py``, and by ``dvrctl`` before it calls programs of legacy tables.
+Used by ``services/radvd.py`` before it starts a child as another user, by ``services/keepalived``, whose children call
+conntrackd, by ``daemon/parts.py`` before it opens the events of the kernel, by ``reconcile/factory.py``, and by
+``dvrctl`` before it calls programs of legacy tables.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ def has_legacy_tables(family: Family, directory: Path = NETWORK) -> bool:
     return (directory / f"ip{'6' if family == 6 else ''}_tables_names").exists()
 
 
-def has(*bits: int) -> bool:
-    """True if this process has all of these capabilities, or if they cannot be read: then the kernel refuses in time.
+def has(*bits: int, process: int | None = None) -> bool:
+    """True if a process has all of these capabilities, or if they cannot be read: then the kernel refuses in time.
 
     :param bits: ``CAP_…``
+    :param process: its id; None: this process
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{process or 'self'}/status").read_text().splitlines()
     except OSError:
         return True
     effective = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), -1)

@@ -48,6 +48,8 @@ DEFAULT_BURST = 0.8
 """Burst of a limit whose ``max_burst_kbps`` is 0, as a part of its rate (neutron_lib: DEFAULT_BURST_RATE)."""
 
 MAX_PORT = 65535
+MOST_TURNS = 64
+"""How often a range of inside ports may begin again for one of outside ports; each time is a rule."""
 MAX_KBPS = 2**31 - 1
 """Largest rate and burst that Neutron's database stores."""
 
@@ -183,8 +185,8 @@ def _port_forwarding(entry: Mapping[str, Any], at: At, listed: Mapping[str, Forw
     text = entry.get("floating_ip_address", MISSING) if known is None else str(known.address)
     external = _ports(entry, "external_port", at)
     internal = _ports(entry, "internal_port", at)
-    if internal.size not in (1, external.size):
-        expected = f"one port, or as many as {external.text} has"
+    if internal.size > 1 and external.size > MOST_TURNS * internal.size:
+        expected = f"one port, or at least {-(-external.size // MOST_TURNS)}, since {external.text} has {external.size}"
         raise Invalid((at, "internal_port_range"), Verbatim(internal.text), expected)
     return PortForwarding(
         id=values.uuid(entry.get("id", MISSING), (at, "id")),

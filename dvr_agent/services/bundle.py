@@ -33,12 +33,12 @@ class ServiceChange:
 class Services:
     """Calls all services in turn (methods of ``RouterService``); a service that fails does not stop the others.
 
-    :param vrrp: speaks VRRP for HA routers; None: nothing does
+    :param vrrp: services that speak VRRP for HA routers or follow it; who speaks comes first
     """
 
-    def __init__(self, services: Sequence[RouterService] = (), vrrp: VrrpService | None = None) -> None:
+    def __init__(self, services: Sequence[RouterService] = (), *vrrp: VrrpService) -> None:
         self._of_routers, self._vrrp = tuple(services), vrrp
-        self._services: tuple[Service, ...] = (*services, *([vrrp] if vrrp is not None else []))
+        self._services: tuple[Service, ...] = (*services, *vrrp)
         self._repeats = Repeats()
         self._poll = select.epoll()
         for service in self._services:
@@ -50,8 +50,8 @@ class Services:
         :param place: of the router's virtual router
         """
         asked = [(service.name, partial(service.plan, router)) for service in self._of_routers]
-        if self._vrrp is not None and place is not None:
-            asked.append((self._vrrp.name, partial(self._vrrp.plan, place)))
+        if place is not None:
+            asked += [(service.name, partial(service.plan, place)) for service in self._starting]
         return self._lines(router.id, asked)
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
@@ -65,8 +65,8 @@ class Services:
         :param place: of the router's virtual router
         """
         calls = [(service.name, partial(service.apply, router)) for service in self._of_routers]
-        if self._vrrp is not None and place is not None:
-            calls.append((self._vrrp.name, partial(self._vrrp.apply, place)))
+        if place is not None:
+            calls += [(service.name, partial(service.apply, place)) for service in self._starting]
         return tuple(str(error) for error in _each(calls))
 
     def leave_vrrp(self, place: VrrpPlace) -> bool:
@@ -75,7 +75,8 @@ class Services:
         :returns: True if it was ended, so that the namespace has to be read again
         :raises ServiceError: a process does not end
         """
-        return self._vrrp is not None and place.state is None and self._vrrp.leave(place)
+        left = [service.leave(place) for service in self._vrrp if place.state is None]
+        return any(left)
 
     def remove(self, router_id: str) -> None:
         """End the services of a router.
@@ -123,6 +124,11 @@ class Services:
         for service in self._services:
             service.close()
         self._poll.close()
+
+    @property
+    def _starting(self) -> tuple[VrrpService, ...]:
+        """Services of HA routers in the order in which they begin: who follows VRRP is there when it changes."""
+        return self._vrrp[::-1]
 
     @staticmethod
     def _lines(router_id: str, asked: Sequence[tuple[str, Callable[[], Collection[str]]]]) -> tuple[ServiceChange, ...]:

@@ -1,4 +1,4 @@
-"""Adopts, starts, reloads, ends and watches helper processes of routers.  Used by ``radvd`` and ``keepalived``.
+"""Adopts, starts, reloads, ends and watches helper processes of routers: radvd, keepalived, conntrackd.
 
 A helper makes itself a daemon: it is no child of the agent, and outlives it.  It is ours if three things agree: the
 number in its process id file, the configuration file in its command line, and its network namespace.
@@ -56,10 +56,11 @@ class ProcessScan:
     """Processes of a program on the whole host, by the last scan of /proc.
 
     :param name: name of the program
+    :param flag: argument of all helpers, where the program has other uses with the same configuration file
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, flag: str = "") -> None:
+        self._name, self._flag = name, flag
         self._found: dict[str, set[int]] | None = None
         """Argument → ids of the processes that have it in their command line; None: not scanned yet."""
 
@@ -67,7 +68,7 @@ class ProcessScan:
         """Read the command lines of all processes."""
         self._found = {}
         for pid, arguments in running(self._name):
-            for one in arguments:
+            for one in arguments if not self._flag or self._flag in arguments else ():
                 self._found.setdefault(one, set()).add(pid)
 
     def forget(self) -> None:
@@ -93,14 +94,15 @@ class Children:
     """Helpers by router id (the ``key`` of all methods), one each.  For one thread.
 
     :param name: name of the program that all helpers run
+    :param flag: see :class:`ProcessScan`
     :ivar processes: all processes of the program, watched or not
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, flag: str = "") -> None:
         self._name = name
         self._watched: dict[str, _Watched] = {}
         self._dead: dict[str, _DeadHelper] = {}
-        self.processes = ProcessScan(name)
+        self.processes = ProcessScan(name, flag)
         self._timer = TimerFd()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
@@ -149,7 +151,8 @@ class Children:
         if process is None:
             raise ServiceError(f"{self._name} ended right after its start; {journal(self._name)}")
         self._watch(key, program, process)
-        await_ready(self._name, process)
+        if not program.is_silent:
+            await_ready(self._name, process)
 
     def reload(self, key: str) -> None:
         """Have a helper read its configuration file again.
@@ -178,11 +181,11 @@ class Children:
         """End the helper, with every process that runs with its configuration file.
 
         :param number: signal to begin with
-        :raises ServiceError: a process does not end, or the process id file cannot be removed
+        :raises ServiceError: a process does not end, or the process id file or what else it left cannot be removed
         """
         _end_all(self._name, self._all(key, program), number)
         self._unwatch(key)
-        for path in filter(None, (program.pid_file, program.child_pid_file)):
+        for path in filter(None, (program.pid_file, program.child_pid_file, *program.remains)):
             try:
                 securefiles.remove(path)
             except OSError as exc:

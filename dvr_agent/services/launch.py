@@ -17,7 +17,7 @@ from pathlib import Path
 from dvr_agent import securefiles
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
-from dvr_agent.services.processes import Process, has_ended
+from dvr_agent.services.processes import Process, has_ended, newest
 from dvr_agent.services.scope import command_in_scope
 from dvr_agent.umask import readable_by_all
 
@@ -29,6 +29,8 @@ PID_DESCRIPTOR = 200
 PID_FILE = f"/proc/self/fd/{PID_DESCRIPTOR}"
 CONFIG = "{config}"
 """Stands for the configuration file in :attr:`Program.check`."""
+LOG_TAGS = {"conntrackd": "conntrack-tools"}
+"""Program → its name in syslog, if that is another one."""
 READY_STEP = 0.005
 """Seconds between checks whether a helper is ready: the kernel has no event for it."""
 
@@ -43,6 +45,8 @@ class Program:
     :ivar namespace: network namespace of the helper
     :ivar child_pid_file: where the helper's child has its process id; a stale one keeps the helper from starting
     :ivar check: command line that checks a configuration and says what is wrong; :data:`CONFIG` stands for its file
+    :ivar remains: other files of a helper that was killed, which keep the next one from starting
+    :ivar is_silent: it writes no process id file, so that :func:`run` does; it is ready once it is a daemon
     """
 
     name: str
@@ -52,6 +56,8 @@ class Program:
     namespace: str
     check: tuple[str, ...] = ()
     child_pid_file: Path | None = None
+    remains: tuple[Path, ...] = ()
+    is_silent: bool = False
 
 
 def run(program: Program) -> None:
@@ -70,6 +76,22 @@ def run(program: Program) -> None:
         raise ServiceError(f"{program.name} did not become a daemon within {START_SECONDS:.0f} s")
     if code:
         raise ServiceError(f"{program.name} refuses to start (exit code {code}): {_reason(program)}")
+    if program.is_silent:
+        _write_pid_file(program)
+
+
+def _write_pid_file(program: Program) -> None:
+    """Write the process id file of a helper that has just become a daemon, and writes none.
+
+    :raises ServiceError: it has ended, or the file cannot be written
+    """
+    pid = newest(program.name, program.words[1:])
+    if pid is None:
+        raise ServiceError(f"{program.name} ended right after its start; {journal(program.name)}")
+    try:
+        securefiles.replace(program.pid_file, str(pid).encode())
+    except OSError as exc:
+        raise ServiceError(f"{program.pid_file} cannot be written: {exc.strerror}") from exc
 
 
 def _new_pid_file(program: Program) -> int:
@@ -162,7 +184,7 @@ def _reason(program: Program) -> str:
 
 def journal(name: str) -> str:
     """Return the command by which the operator finds the log of a helper, as text."""
-    return f"journalctl -t {name} says why"
+    return f"journalctl -t {LOG_TAGS.get(name, name)} says why"
 
 
 def await_ready(name: str, process: Process) -> None:

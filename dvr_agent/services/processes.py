@@ -10,7 +10,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +130,24 @@ def running(program: str) -> Iterator[tuple[int, list[str]]]:
             words = command_line(int(entry))
             if words and Path(words[0]).name == program:
                 yield int(entry), words
+
+
+def newest(program: str, arguments: Sequence[str]) -> int | None:
+    """Return the id of the newest process that runs a program with exactly these arguments, None if there is none.
+
+    Process ids grow, so that few command lines are read where it has just been started.  Its children, which have the
+    same command line, do not count.
+    """
+
+    def runs(pid: int) -> bool:
+        words = command_line(pid)
+        return words[1:] == list(arguments) and Path(words[0]).name == program
+
+    for pid in sorted((int(entry) for entry in os.listdir(PROC) if entry.isdigit()), reverse=True):
+        if runs(pid):
+            parent = parent_of(pid)
+            return parent if parent is not None and runs(parent) else pid
+    return None
 
 
 def command_line(pid: int) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.kind import KernelObject
-from dvr_agent.state.route import Route
+from dvr_agent.state.route import Hop, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class VirtualRouterState:
     :ivar addresses: all others, in the order in which they are added
     :ivar password: of advertisements; empty: they have none
     :ivar may_start: the device is wired, so that VRRP may begin; a router that speaks it goes on anyway
+    :ivar gateways: next hops that the master has to reach, else it yields; empty: that is not checked
+    :ivar check_interval: seconds between two such checks
     """
 
     vr_id: int
@@ -32,6 +34,8 @@ class VirtualRouterState:
     routes: tuple[Route, ...] = ()
     password: str = field(default="", repr=False)
     may_start: bool = True
+    gateways: tuple[Hop, ...] = ()
+    check_interval: int = 0
 
     def holds(self, item: KernelObject) -> bool:
         """Return True if an object is the master's: it is neither added, changed nor removed by anybody else."""

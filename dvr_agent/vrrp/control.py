@@ -17,7 +17,7 @@ from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
 from dvr_agent.vrrp.instance import State
 from dvr_agent.vrrp.loop import Loop
-from dvr_agent.vrrp.protocol import MAX_SIZE, VERSION, Descriptors, digest, loads
+from dvr_agent.vrrp.protocol import FEATURES, MAX_SIZE, VERSION, Descriptors, digest, loads
 from dvr_agent.vrrp.speaker import Sockets, Speaker
 
 LOG = logging.getLogger(__name__)
@@ -107,21 +107,22 @@ class ControlServer:
         return {"ok": True, **handler_of(question, self._handlers)(question, descriptors)}
 
     def _hello(self, question: Message, descriptors: Sequence[int]) -> Message:
-        return {"version": VERSION, "pid": os.getpid()}
+        return {"version": VERSION, "pid": os.getpid(), "features": FEATURES}
 
     def _serve(self, question: Message, descriptors: Sequence[int]) -> Message:
         router_id, namespace = router_of(question), question.get("namespace")
-        if not isinstance(namespace, int) or len(descriptors) != len(Descriptors._fields):
-            raise ServiceError("serve: expected the number of a namespace and five descriptors")
-        given = Descriptors(*descriptors)
+        if not isinstance(namespace, int) or len(descriptors) < len(Descriptors._fields):
+            raise ServiceError("serve: expected the number of a namespace and five descriptors or more")
+        given, echo = Descriptors(*descriptors[: len(Descriptors._fields)]), descriptors[len(Descriptors._fields) :]
         data = _contents(given.description)
         router, name = loads(data), digest(data)
         earlier = self._loop.get(router_id)
-        if earlier is not None and earlier.can_become(namespace, router):
-            earlier.change(router, name)
-            return {}
         try:
-            speaker = Speaker(router_id, namespace, router, name, Sockets(given))
+            if earlier is not None and earlier.can_become(namespace, router):
+                earlier.change(router, name, echo)
+                self._loop.schedule(earlier)
+                return {}
+            speaker = Speaker(router_id, namespace, router, name, Sockets(given, echo))
         except OSError as exc:
             raise ServiceError(f"serve: expected sockets: {exc.strerror}") from exc
         self._end(router_id)

@@ -16,7 +16,10 @@ ANNOUNCE_AGAIN = 60.0
 
 
 class State(Enum):
-    """States of a virtual router on this host.  FAULT: its interface is down, so that it can be neither."""
+    """States of a virtual router on this host.
+
+    FAULT: its interface is down, or this host does not reach the router's gateways, so that it can be neither.
+    """
 
     BACKUP = "backup"
     MASTER = "master"
@@ -45,6 +48,7 @@ class Instance:
     def __init__(self, interval: int, priority: int, source: int) -> None:
         self._interval, self._priority, self._source = interval, priority, source
         self.state = State.FAULT
+        self._is_up, self._reaches_gateways = False, True
         self.deadline: float | None = None
         self._announce_at: float | None = None
         self._next: float | None = None
@@ -61,6 +65,7 @@ class Instance:
             advertisements must go on at once, since the others wait for them only so long; one who has become master
             meanwhile decides by his.
         """
+        self._is_up = True
         if holds_addresses:
             return self._become_master(now)
         return self._become_backup(now)
@@ -94,20 +99,38 @@ class Instance:
 
     def lose_interface(self, now: float) -> Sequence[Action]:
         """Handle an interface that is down, or gone."""
-        was, self.state = self.state, State.FAULT
-        self._announce_at = None
-        self._set(None)
-        return (Action.RELEASE,) if was is State.MASTER else ()
+        self._is_up = False
+        return (Action.RELEASE,) if self._become_faulty() else ()
 
     def regain_interface(self, now: float) -> Sequence[Action]:
         """Handle an interface that is up again."""
-        return self._become_backup(now) if self.state is State.FAULT else ()
+        self._is_up = True
+        return self._leave_fault(now)
+
+    def lose_gateway(self, now: float) -> Sequence[Action]:
+        """Handle a gateway that this host does not reach: another host can be master at once."""
+        self._reaches_gateways = False
+        return (Action.RELEASE, Action.YIELD) if self._become_faulty() else ()
+
+    def regain_gateway(self, now: float) -> Sequence[Action]:
+        """Take part again after :meth:`lose_gateway`."""
+        self._reaches_gateways = True
+        return self._leave_fault(now)
 
     def end(self, now: float) -> Sequence[Action]:
         """Leave the virtual router, so that another host can be master at once."""
+        return (Action.RELEASE, Action.YIELD) if self._become_faulty() else ()
+
+    def _become_faulty(self) -> bool:
+        """Be neither master nor backup; returns True if this host was the master."""
         was, self.state = self.state, State.FAULT
+        self._announce_at = None
         self._set(None)
-        return (Action.RELEASE, Action.YIELD) if was is State.MASTER else ()
+        return was is State.MASTER
+
+    def _leave_fault(self, now: float) -> Sequence[Action]:
+        ends = self.state is State.FAULT and self._is_up and self._reaches_gateways
+        return self._become_backup(now) if ends else ()
 
     def _become_master(self, now: float) -> Sequence[Action]:
         self.state = State.MASTER

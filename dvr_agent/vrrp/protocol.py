@@ -5,9 +5,12 @@ The agent connects to a Unix socket of type SOCK_SEQPACKET and asks, one questio
 ====== ==================================================== ==================================================
 ``do`` further keys of the question                         keys of the answer, beside ``ok`` or ``error``
 ====== ==================================================== ==================================================
-hello  ``version``                                          ``version``, ``pid``
+hello  ``version``                                          ``version``, ``pid``, ``features``: what not all
+                                                            programs of this version have, :data:`FEATURES`
 serve  ``router``; ``namespace``: number of its network     (none); a router that is served with the same
-       namespace; descriptors: see :class:`Descriptors`     agreement goes on in its state
+       namespace; descriptors: see :class:`Descriptors`,    agreement goes on in its state
+       then raw sockets of ICMP and ICMPv6, as far as its
+       gateways need them
 stop   ``router``                                           (none); addresses were removed, others may be master
 forget ``router``                                           (none); addresses stay, nothing is said to others
 list   ``after``: a router id or ``""``                     ``routers``: {router id: [namespace, digest, state]},
@@ -16,7 +19,7 @@ status (none)                                               ``routers``, ``maste
                                                             advertisement in seconds, since the last such question
 ====== ==================================================== ==================================================
 
-The last descriptor of ``serve`` is a memory file with a :class:`VirtualRouter` as JSON: it may be larger than a message
+One descriptor of ``serve`` is a memory file with a :class:`VirtualRouter` as JSON: it may be larger than a message
 can be, and has a password.
 """
 
@@ -34,6 +37,8 @@ from dvr_agent.errors import ServiceError
 from dvr_agent.vrrp.advert import Speech, make_speech
 
 VERSION = 1
+CHECKS_GATEWAYS = "gateways"
+FEATURES = (CHECKS_GATEWAYS,)
 MAX_SIZE = 64 * 1024 * 1024
 """Bytes of a virtual router."""
 
@@ -63,6 +68,31 @@ class Frame(NamedTuple):
     data: bytes
 
 
+class Gateway(NamedTuple):
+    """A gateway of an external subnet.
+
+    :ivar interface: index of the device, by which a link-local address is reached
+    """
+
+    address: str
+    interface: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """Family of the address."""
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+    @property
+    def packed(self) -> bytes:
+        """The address in network byte order."""
+        return socket.inet_pton(self.family, self.address)
+
+    @property
+    def socket_address(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """The address as sockets take it."""
+        return (self.address, 0, 0, self.interface) if self.family == socket.AF_INET6 else (self.address, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualRouter:
     """A virtual router: what the hosts agree on, and what the master of them has.
@@ -75,6 +105,8 @@ class VirtualRouter:
     :ivar addresses: messages of all other addresses, in the order in which they are added
     :ivar routes: messages of routes that need the addresses
     :ivar frames: what announces the addresses
+    :ivar gateways: which the master has to reach; empty: that is not checked
+    :ivar check_interval: seconds between two checks of them
     """
 
     vr_id: int
@@ -88,6 +120,13 @@ class VirtualRouter:
     routes: tuple[bytes, ...] = ()
     frames: tuple[Frame, ...] = ()
     password: str = field(default="", repr=False)
+    gateways: tuple[Gateway, ...] = ()
+    check_interval: int = 0
+
+    @property
+    def check(self) -> tuple[object, ...]:
+        """Values with which a check of the gateways begins anew."""
+        return (self.gateways, self.check_interval)
 
     @property
     def speech(self) -> Speech:
@@ -101,7 +140,10 @@ class VirtualRouter:
 
 
 def dumps(router: VirtualRouter) -> bytes:
-    """Return a virtual router as JSON."""
+    """Return a virtual router as JSON; one without gateways is described as to programs that do not know them."""
+    check: dict[str, object] = {}
+    if router.gateways:
+        check = {"gateways": [list(one) for one in router.gateways], "check_interval": router.check_interval}
     return json.dumps(
         {
             "vr_id": router.vr_id,
@@ -115,6 +157,7 @@ def dumps(router: VirtualRouter) -> bytes:
             "addresses": [_text(one) for one in router.addresses],
             "routes": [_text(one) for one in router.routes],
             "frames": [[one.device, one.protocol, _text(one.data)] for one in router.frames],
+            **check,
         },
         sort_keys=True,
     ).encode()
@@ -139,6 +182,8 @@ def loads(data: bytes) -> VirtualRouter:
             addresses=tuple(map(_bytes, found["addresses"])),
             routes=tuple(map(_bytes, found["routes"])),
             frames=tuple(Frame(str(device), int(number), _bytes(text)) for device, number, text in found["frames"]),
+            gateways=tuple(Gateway(str(address), int(interface)) for address, interface in found.get("gateways", ())),
+            check_interval=int(found.get("check_interval", 0)),
         )
         socket.inet_aton(router.source)
         _check(router)
@@ -150,8 +195,10 @@ def loads(data: bytes) -> VirtualRouter:
 def _check(router: VirtualRouter) -> None:
     if not (0 < router.vr_id < 256 and 0 < router.priority < 255 and 0 < router.interval < 256):
         raise ValueError("out of range")
-    if len(router.speech.address) != 4:
+    if len(router.speech.address) != 4 or not all(one.packed for one in router.gateways):
         raise ValueError("no address")
+    if router.gateways and router.check_interval < 1:
+        raise ValueError("no interval")
 
 
 def digest(data: bytes) -> str:

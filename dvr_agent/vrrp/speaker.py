@@ -7,11 +7,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dvr_agent.plural import count
 from dvr_agent.vrrp.addresses import Requests, link_state, messages_in
 from dvr_agent.vrrp.advert import GROUP, LOWEST, Advert, decode, encode
+from dvr_agent.vrrp.echo import EchoSockets
+from dvr_agent.vrrp.health import GatewayCheck, Step
 from dvr_agent.vrrp.instance import Action, Instance, State
 from dvr_agent.vrrp.protocol import Descriptors, VirtualRouter
 
@@ -26,25 +28,50 @@ EVENTS = 64 * 1024
 
 
 class Sockets:
-    """The sockets of a virtual router: ours, copied from the agent's."""
+    """The sockets of a virtual router: ours, copied from the agent's.
 
-    def __init__(self, descriptors: Descriptors) -> None:
-        made: list[socket.socket] = []
+    :param echo: descriptors of the raw sockets for its gateways
+    """
+
+    def __init__(self, descriptors: Descriptors, echo: Sequence[int]) -> None:
+        self.vrrp, self.requests, self.events, self.frames = made = _copied(descriptors[:4])
         try:
-            for descriptor in descriptors[:4]:
-                one = socket.socket(fileno=os.dup(descriptor))
-                made.append(one)
-                one.setblocking(False)
+            self.echo = EchoSockets(_copied(echo))
         except OSError:
-            for one in made:
-                one.close()
+            _close(made)
             raise
-        self.vrrp, self.requests, self.events, self.frames = made
+
+    def replace_echo(self, echo: Sequence[int]) -> None:
+        """Take other sockets for the gateways.
+
+        :raises OSError: they are none; the earlier ones stay
+        """
+        new = EchoSockets(_copied(echo))
+        self.echo.close()
+        self.echo = new
 
     def close(self) -> None:
         """Close all of them; the kernel takes some milliseconds for a packet socket."""
-        for one in (self.vrrp, self.requests, self.events, self.frames):
-            one.close()
+        _close((self.vrrp, self.requests, self.events, self.frames))
+        self.echo.close()
+
+
+def _copied(descriptors: Sequence[int]) -> list[socket.socket]:
+    made: list[socket.socket] = []
+    try:
+        for descriptor in descriptors:
+            one = socket.socket(fileno=os.dup(descriptor))
+            made.append(one)
+            one.setblocking(False)
+    except OSError:
+        _close(made)
+        raise
+    return made
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
 
 
 class Speaker:
@@ -66,6 +93,8 @@ class Speaker:
         )
         source = int.from_bytes(socket.inet_aton(router.source), "big")
         self._instance = Instance(router.interval, router.priority, source)
+        self._check = GatewayCheck(router.check_interval)
+        self._silent = ""
         self._complaint = ""
         self._do: dict[Action, Callable[[], None]] = {
             Action.SEND: lambda: self._send(self._advert),
@@ -84,7 +113,10 @@ class Speaker:
     @property
     def deadline(self) -> float | None:
         """Time of the monotonic clock at which :meth:`expire` has to be called."""
-        return self._instance.deadline
+        own, check = self._instance.deadline, self._check.deadline
+        if own is None or check is None:
+            return own if check is None else check
+        return min(own, check)
 
     def start(self, now: float) -> None:
         """Begin: as master where the addresses are there already.
@@ -99,8 +131,15 @@ class Speaker:
         """Return True if this speaker can go on with another description."""
         return namespace == self.namespace and router.agreement == self._router.agreement
 
-    def change(self, router: VirtualRouter, digest: str) -> None:
-        """Go on with other addresses and routes; a master's are changed at once."""
+    def change(self, router: VirtualRouter, digest: str, echo: Sequence[int]) -> None:
+        """Go on with other addresses and routes; a master's are changed at once.
+
+        :param echo: descriptors of the raw sockets for the gateways
+        :raises OSError: they are none; nothing is changed
+        """
+        if router.check != self._router.check:
+            self.sockets.replace_echo(echo)
+            self._begin_check(router)
         old, self._router, self.digest = self._router, router, digest
         if self.state is not State.MASTER:
             return
@@ -112,10 +151,12 @@ class Speaker:
 
     def expire(self, now: float) -> None:
         """Handle the deadline."""
-        deadline = self.deadline
+        deadline = self._instance.deadline
         if deadline is not None and self.state is State.MASTER:
             self.late = max(self.late, now - deadline)
         self._carry_out(self._instance.expire(now))
+        if self._check.deadline is not None and now >= self._check.deadline:
+            self._check_gateways(now)
 
     def read_adverts(self) -> None:
         """Handle packets that have arrived."""
@@ -143,6 +184,34 @@ class Speaker:
         """Yield, and remove the addresses."""
         self._carry_out(self._instance.end(now))
 
+    def _begin_check(self, router: VirtualRouter) -> None:
+        """Begin to check other gateways: the last results say nothing about them."""
+        now = time.monotonic()
+        self._check, self._silent = GatewayCheck(router.check_interval), ""
+        self._carry_out(self._instance.regain_gateway(now))
+        if router.gateways and self.state is State.MASTER:
+            self._check.begin(now)
+
+    def _check_gateways(self, now: float) -> None:
+        gateways, echo = self._router.gateways, self.sockets.echo
+        if self._check.step is Step.RETURN:
+            self._check.returned()
+            self._carry_out(self._instance.regain_gateway(now))
+            LOG.info("router %s: %s again", self.router_id, self.state.value)
+        elif self._check.step is Step.ASK:
+            echo.silent(())  # what came too late
+            echo.ask(gateways)
+            self._check.asked(now)
+        else:
+            silent = ", ".join(one.address for one in echo.silent(gateways))
+            if self._check.judge(now, not silent):
+                LOG.warning("router %s: no answer from gateway %s: this host yields", self.router_id, silent)
+                self._silent = silent
+                self._carry_out(self._instance.lose_gateway(now))
+            elif not silent and self._silent:
+                LOG.info("router %s: gateway %s answers again", self.router_id, self._silent)
+                self._silent = ""
+
     def _follow(self, is_up: bool | None) -> None:
         now = time.monotonic()
         if is_up is False:
@@ -153,6 +222,10 @@ class Speaker:
     def _carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
             self._do[action]()
+        if self.state is not State.MASTER:
+            self._check.end()
+        elif Action.TAKE in actions and self._router.gateways:
+            self._check.begin(time.monotonic())
         if Action.TAKE in actions:
             LOG.info("router %s: master", self.router_id)
         elif Action.RELEASE in actions:

@@ -15,7 +15,7 @@ import pytest
 
 from dvr_agent.vrrp.advert import LOWEST
 from tests.support import lab
-from tests.support.ha_rig import HA_BRIDGE, ROUTER, VIRTUAL, HaSite, Peer, ha_document
+from tests.support.ha_rig import HA_BRIDGE, RECORDED, ROUTER, VIRTUAL, HaSite, Peer, ha_document
 from tests.support.requirements import require
 from tests.support.vrrp_rig import VRRP, frames, join, split, tap
 from tests.support.waiting import wait_for
@@ -194,6 +194,35 @@ def test_a_backup_that_becomes_an_ordinary_router_gets_its_link_local_addresses(
         wait_for(lambda: not site.pids and site.state() == "in sync")
     own = {one for one in VIRTUAL if not one.startswith("ha-")}
     wait_for(lambda: site.addresses == own)
+
+
+def test_gateways_are_checked_once_that_is_configured_and_a_silent_one_is_shown(site: HaSite, tmp_path: Path) -> None:
+    site.become_master()
+    assert "script" not in site.conf.read_text()
+    gateway = "203.0.113.1/24", "dev", f"brq{RECORDED['gw_port']['network_id'][:11]}"
+    lab.run("ip", "address", "add", *gateway)
+    with peer(tmp_path) as other:
+        wait_for(lambda: other.is_listening)
+        site.daemon.stop()
+        site.daemon.configure(DEFAULT={"ha_vrrp_health_check_interval": 1}, AGENT={"check_child_processes_interval": 1})
+        pids = site.pids
+        site.daemon.start()
+        wait_for(lambda: "track_script" in site.conf.read_text() and site.state() == "in sync")
+        wait_for(lambda: not (site.conf.parent / "keepalived.conf.unread").exists())
+        site.audited()
+        assert (site.pids, site.is_master, other.is_master) == (pids, True, False)
+        lab.run("ip", "address", "delete", *gateway)
+        wait_for(lambda: other.is_master)
+        line = f"router {ROUTER}: no answer from gateway 203.0.113.1"
+        wait_for(lambda: line in site.daemon.log)
+        command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", site.daemon.config, "status"]
+        assert f"gateway 203.0.113.1 of router {ROUTER} did not answer" in lab.run(*command, check=False)
+        lab.run("ip", "address", "add", *gateway)
+    wait_for(lambda: site.is_master)
+    wait_for(lambda: f"router {ROUTER}: gateway 203.0.113.1 answers again" in site.daemon.log)
+    site.audited()
+    assert site.daemon.log.count(line) == 1
+    assert site.addresses == VIRTUAL
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def reconciler(
     services = Services()
     if is_master(scenario):
         require("keepalived", "keepalived")
-        services = Services(vrrp=KeepalivedService(state_path / "ha_confs", state_path / "pids", "respawn"))
+        services = Services((), KeepalivedService(state_path / "ha_confs", state_path / "pids", "respawn"))
     layer2 = openvswitch_driver(kernel, state_path) if with_switch else bridge_driver(kernel, host, scenario)
     try:
         with layer2 as driver:

@@ -30,6 +30,10 @@ def router_of(world: World) -> ForwardingRouter:
     router.forward(FIP, "tcp", "2222", vms["web"], "22").forward(FIP, "udp", "5353", vms["name"], "53")
     router.forward(FIP, "udp", "9000:9009", vms["web"], "8000:8009").forward(FIP, "tcp", "7000:7003", vms["web"], "80")
     router.forward(FIP, "udp", "6000:6001", vms["web"], "6000:6001")
+    # As neutron-server has them after a request that sets one of the two ranges only.
+    router.forward(FIP, "udp", "33403", vms["web"], "12730:12733").forward(
+        FIP, "udp", "34000:34005", vms["web"], "8100:8103"
+    )
     return router.forward(FIP, "sctp", "3000:3009", vms["web"], "4000:4009")
 
 
@@ -121,6 +125,13 @@ def test_udp_from_outside(world: World) -> None:
 
 @pytest.mark.parametrize(("to_port", "port"), [(9000, 8000), (9004, 8004), (9009, 8009), (6001, 6001)])
 def test_ranges_are_shifted_one_to_one(world: World, to_port: int, port: int) -> None:
+    assert udp_peer("web", WEB, port, "internet", FIP, to_port) == INTERNET
+
+
+@pytest.mark.parametrize(
+    ("to_port", "port"), [(33403, 12730), (34000, 8100), (34003, 8103), (34004, 8100), (34005, 8101)]
+)
+def test_a_range_leads_to_a_larger_or_a_smaller_one(world: World, to_port: int, port: int) -> None:
     assert udp_peer("web", WEB, port, "internet", FIP, to_port) == INTERNET
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ vrrp_instance VR_7 {{
 """
 
 
+GATEWAYS = (Hop("203.0.113.1", "qg"), Hop("fe80::1", "qg"))
+
+
+def checking(one: VirtualRouterState) -> VirtualRouterState:
+    """Have the master check its gateways each second."""
+    return replace(one, gateways=GATEWAYS, check_interval=1)
+
+
 def state(source: str, interval: int, *floating: str, password: str = "") -> VirtualRouterState:
     return VirtualRouterState(
         7, 50, interval, "ha", source, Address("ha", PRIMARY),
@@ -95,6 +105,49 @@ def split(bridge: str, on: bool = True) -> None:
 def join(bridge: str) -> None:
     """End a :func:`split`."""
     split(bridge, on=False)
+
+
+class External:
+    """The external network of both hosts, with both gateways; it takes the other ends of their ``qg`` devices."""
+
+    def __init__(self) -> None:
+        lab.run("ip", "link", "add", "ext", "type", "bridge")
+        lab.run("ip", "link", "set", "ext", "up")
+        lab.run("ip", "address", "add", "203.0.113.1/24", "dev", "ext")
+        lab.run("ip", "address", "add", "fe80::1/64", "dev", "ext", "nodad")
+        for name in "AB":
+            lab.run("ip", "-n", name, "link", "set", "qg", "address", "02:00:00:00:00:99")
+            lab.run("ip", "-n", name, "link", "set", "far", "netns", os.getpid(), "name", f"far{name}")
+            self.connect(name)
+
+    @staticmethod
+    def connect(name: str) -> None:
+        """Let a host reach the gateways."""
+        lab.run("ip", "link", "set", f"far{name}", "master", "ext", "up")
+
+    @staticmethod
+    def cut_off(name: str) -> None:
+        """Leave a host's packets without an answer; its devices stay up."""
+        lab.run("ip", "link", "set", f"far{name}", "nomaster")
+
+    @staticmethod
+    def hear(name: str) -> socket.socket:
+        """Hear what a host sends and receives on the external network."""
+        with contextlib.ExitStack() as stack:
+            made = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+            made.bind((f"far{name}", 3))
+            made.setblocking(False)
+            stack.pop_all()
+        return made
+
+
+def echo_requests(heard: socket.socket) -> int:
+    """The number of echo requests (IPv4) that a host has sent since the last call; see :meth:`External.hear`."""
+    return sum(
+        frame[12:14] == b"\x08\x00" and frame[23] == socket.IPPROTO_ICMP and frame[34] == 8
+        for frame, address in frames(heard)
+        if address[2] != socket.PACKET_OUTGOING
+    )
 
 
 class Side:

@@ -22,6 +22,7 @@ from tests.support.recorded_documents import load_features
 CONFS = Path(__file__).parent.parent / "data" / "keepalived"
 FORWARDING = "203.0.113.161/32"
 """Of a port forwarding, which is not served in these tests."""
+SCRIPT = Path("/var/lib/neutron/ha_confs/r/ha_check_script_7.sh")
 PLAIN = VrrpSettings()
 DVR_SCENARIOS = ("q2_ha_dvr_pair", "q2_ha_dvr_pair_failover", "q2_ha_dvr_pair_split")
 
@@ -43,7 +44,7 @@ def test_the_configuration_of_keepalived_means_what_the_reference_wrote(scenario
     virtual_router = snat_of(scenario, host).virtual_router
     assert virtual_router is not None
     recorded = (CONFS / f"{scenario}-{host}.conf").read_text()
-    assert is_same(keepalived_text(virtual_router), _without(FORWARDING, recorded))
+    assert is_same(keepalived_text(virtual_router, SCRIPT), _without(FORWARDING, recorded))
 
 
 def _without(address: str, text: str) -> str:
@@ -89,7 +90,7 @@ def test_the_password_stands_in_the_configuration_alone() -> None:
     vrrp = VrrpSettings(password="s3cret")
     state = snat_of("q2_ha_dvr_pair", "compute1", vrrp=vrrp)
     assert state.virtual_router is not None
-    assert "auth_type PASS\n        auth_pass s3cret" in keepalived_text(state.virtual_router)
+    assert "auth_type PASS\n        auth_pass s3cret" in keepalived_text(state.virtual_router, SCRIPT)
     assert "s3cret" not in repr((state, settings("compute1", vrrp)))
 
 

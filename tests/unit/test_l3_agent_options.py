@@ -88,8 +88,6 @@ def test_each_configured_extension_that_is_not_served_is_named(tmp_path: Path) -
     ("text", "word"),
     [
         ("[DEFAULT]\ncleanup_on_shutdown = True\n", "routers stay"),
-        ("[DEFAULT]\nha_vrrp_health_check_interval = 5\n", "a host does not check"),
-        ("[DEFAULT]\nha_conntrackd_enabled = True\n", "tracked connections are not synchronised"),
         ("[AGENT]\nextensions = new_thing\n", "new_thing is not supported"),
     ],
 )

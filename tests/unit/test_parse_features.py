@@ -89,8 +89,8 @@ OTHER = "00000000-0000-4000-8000-000000000001"
         ("q1_port_forwarding", _set("port_forwardings", 0, protocol="gre"), '[0].protocol is "gre": expected one of'),
         (
             "q1_port_forwarding",
-            _set("port_forwardings", 0, internal_port_range="8000:8003"),
-            "[0].internal_port_range is 8000:8003: expected one port, or as many as 9000:9009 has",
+            _set("port_forwardings", 0, external_port_range="1000:60000", internal_port_range="8000:8003"),
+            "[0].internal_port_range is 8000:8003: expected one port, or at least 922, since 1000:60000 has 59001",
         ),
         (
             "q1_port_forwarding",

@@ -163,6 +163,23 @@ def test_interface_that_goes_down_ends_the_state_and_one_that_comes_up_begins_as
     assert one.deadline == pytest.approx(8.8046875)
 
 
+def test_host_that_does_not_reach_its_gateways_yields_and_takes_part_again_as_backup() -> None:
+    one = master()
+    assert one.lose_gateway(1.0) == (Action.RELEASE, Action.YIELD)
+    assert (one.state, one.deadline) == (State.FAULT, None)
+    assert one.lose_interface(2.0) == ()
+    assert one.regain_gateway(3.0) == ()
+    assert one.state is State.FAULT, "its interface is down still"
+    assert one.regain_interface(4.0) == ()
+    assert (one.state, one.deadline) == (State.BACKUP, pytest.approx(10.8046875))
+    one = master()
+    one.lose_gateway(1.0)
+    one.regain_interface(2.0)
+    assert one.state is State.FAULT
+    one.regain_gateway(3.0)
+    assert (one.state, one.deadline) == (State.BACKUP, pytest.approx(9.8046875))
+
+
 def test_master_that_ends_releases_its_addresses_before_another_host_takes_them() -> None:
     assert master().end(1.0) == (Action.RELEASE, Action.YIELD)
     assert instance().end(1.0) == ()

@@ -78,7 +78,7 @@ def _services(site: Site) -> Iterator[Piece]:
     """Yield the files of helper processes and the state files of the host."""
     for name in ("fip-linklocal-networks", "fip-priorities"):
         yield text_piece(f"state/{name}", partial(file, site.state_path / name))
-    for directory, pattern in ((site.path("ha_confs_path"), "*/keepalived.conf"), (site.path("ra_confs"), "*.conf")):
+    for directory, pattern in ((site.path("ha_confs_path"), "*/*.conf"), (site.path("ra_confs"), "*.conf")):
         for path in sorted(directory.glob(pattern)):
             relative = path.relative_to(directory)
             if not site.router or site.router in str(relative):

@@ -10,7 +10,9 @@ from pathlib import Path
 from dvr_agent.cli.diag.piece import Piece, text_piece
 from dvr_agent.cli.diag.sources import PieceError, command, file, process_behind
 
-PROCESSES = "dvr-agent,dvr-metadata-p,dvr-vrrp,radvd,keepalived,haproxy,neutron-l3-agen,ovs-vswitchd,ovsdb-server"
+PROCESSES = (
+    "dvr-agent,dvr-metadata-p,dvr-vrrp,radvd,keepalived,conntrackd,haproxy,neutron-l3-agen,ovs-vswitchd,ovsdb-server"
+)
 SHOWN = (
     "PATH",
     "LANG",

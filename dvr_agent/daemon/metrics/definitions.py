@@ -160,12 +160,12 @@ _ALL = (
     Definition(
         "service_restarts_total", "counter",
         "Helper processes that died and were started again.",
-        {"service": "`radvd`, `keepalived`"},
+        {"service": "`radvd`, `keepalived`, `conntrackd`"},
     ),
     Definition(
         "service_waiting", "gauge",
         "Helper processes that died too often and are started again later.",
-        {"service": "`radvd`, `keepalived`"},
+        {"service": "`radvd`, `keepalived`, `conntrackd`"},
     ),
     Definition("bus_connected", "gauge", "1 if the message bus is connected, else 0.", of="neutron"),
     Definition(

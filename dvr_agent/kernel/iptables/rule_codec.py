@@ -64,7 +64,7 @@ _LENGTHS = {mask: length for masks in _MASKS.values() for length, mask in masks.
 _INVERSIONS = INV_IIF | INV_OIF | INV_SRC | INV_DST
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 11)
 def encode(rule: FilterRule, family: Family) -> bytes:
     """Encode a rule as libiptc's append and insert take it; verdicts and jumps are passed by name.
 
@@ -76,7 +76,9 @@ def encode(rule: FilterRule, family: Family) -> bytes:
     ip = _encode_ip(rule, layout)
     matches = b"".join(map(encode_match, rule.matches))
     target = encode_target(rule.target, family)
-    read_back = decode(family, ip, matches, rule.target if isinstance(rule.target, Verdict | Jump) else target)
+    read_back = decode.__wrapped__(
+        family, ip, matches, rule.target if isinstance(rule.target, Verdict | Jump) else target
+    )
     if read_back != rule:
         raise ValueError(f"write it as: {read_back.text}")
     start = layout.header_size + len(matches)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import socket
 import struct
@@ -32,9 +31,10 @@ from pyroute2.netlink.rtnl import (
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.message import HEADER
 from dvr_agent.kernel.netlink.notification_filter import nftables_program, route_program
+from dvr_agent.libc import attach_filter
 
 # include/uapi/asm-generic/socket.h: not in Python.
-SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
+SO_RCVBUFFORCE = 33
 LINKS = RTMGRP_LINK
 ALL_GROUPS = (
     RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
@@ -90,7 +90,7 @@ class Listener:
             raise _error(exc, "heard") from exc
         try:
             self._set_buffer()
-            self._attach_filter(route_program() if protocol == NETLINK_ROUTE else nftables_program())
+            attach_filter(self._raw.fileno(), route_program() if protocol == NETLINK_ROUTE else nftables_program())
             if everywhere:
                 self._raw.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
             self._raw.bind((0, groups))
@@ -150,11 +150,6 @@ class Listener:
 
     def _set_buffer(self) -> None:
         self._raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._size)
-
-    def _attach_filter(self, code: bytes) -> None:
-        instructions = ctypes.create_string_buffer(code, len(code))
-        filter_program = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))
-        self._raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
 
 
 def _error(exc: OSError, done: str) -> KernelError:

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
+from dvr_agent.services.conntrackd.commands import AT_BACKUP, AT_FAULT, AT_MASTER
+from dvr_agent.services.keepalived.health import SECONDS
 from dvr_agent.state.address import Address
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route, on_link_first
 from dvr_agent.state.virtual_router import VirtualRouterState
 
 GARP_AGAIN = 60
 """Seconds after which a new master announces its addresses once more (``garp_master_delay``)."""
+FALL, RISE = 2, 2
+"""Checks in a row after which a host yields, and after which it takes part again."""
 INDENT = "    "
 
 
-def keepalived_text(state: VirtualRouterState) -> str:
-    """Return the configuration; it has the password in it."""
+def keepalived_text(state: VirtualRouterState, script: Path, conntrackd: Path | None = None) -> str:
+    """Return the configuration; it has the password in it.
+
+    :param script: checks the gateways, if the virtual router has some
+    :param conntrackd: configuration of a conntrackd that is told of each change of the state
+    """
+    notifications = _notifications(conntrackd) if conntrackd is not None else ()
     return "\n".join(
         (
-            *_block("global_defs", ("notification_email_from neutron@openstack.local", "router_id neutron")),
-            *_block(f"vrrp_instance VR_{state.vr_id}", _instance(state)),
+            *_block("global_defs", _global_defs(state, conntrackd is not None)),
+            *(_block(f"vrrp_script {_check(state)}", _script(state, script)) if state.gateways else ()),
+            *_block(f"vrrp_instance VR_{state.vr_id}", (*_instance(state), *notifications)),
             "",
         )
     )
@@ -31,7 +42,32 @@ def keepalived_text(state: VirtualRouterState) -> str:
 
 def is_same(one: str, other: str) -> bool:
     """Return True if two configurations mean the same: addresses and routes may be in another order."""
-    return sorted(one.split("\n")) == sorted(other.split("\n"))
+    return sorted(filter(None, one.split("\n"))) == sorted(filter(None, other.split("\n")))
+
+
+def _global_defs(state: VirtualRouterState, notifies: bool) -> Iterator[str]:
+    yield "notification_email_from neutron@openstack.local"
+    yield "router_id neutron"
+    if notifies:
+        yield "script_user root"
+        if not state.gateways:  # else their check is refused where the directory is another user's, as /bin/sh never is
+            yield "enable_script_security"
+
+
+def _check(state: VirtualRouterState) -> str:
+    return f"ha_health_check_{state.vr_id}"
+
+
+def _script(state: VirtualRouterState, script: Path) -> Iterator[str]:
+    yield f'script "{script}"'
+    yield f"interval {state.check_interval}"
+    yield f"fall {FALL}"
+    yield f"rise {RISE}"
+    longest = len(state.gateways) * SECONDS
+    if state.check_interval <= longest:  # it would be ended before it could say which gateway does not answer
+        yield f"timeout {longest + 1}"
+    # Where there is a user keepalived_script it would be run as that one, who may not even read it.
+    yield "user root"
 
 
 def _instance(state: VirtualRouterState) -> Iterator[str]:
@@ -50,6 +86,15 @@ def _instance(state: VirtualRouterState) -> Iterator[str]:
         yield from _block("virtual_ipaddress_excluded", sorted(map(_address, state.addresses)))
     if state.routes:
         yield from _block("virtual_routes", map(_route, on_link_first(state.routes)))
+    if state.gateways:
+        yield from _block("track_script", (_check(state),))
+
+
+def _notifications(conntrackd: Path) -> Iterator[str]:
+    """Yield the lines that have keepalived call conntrackd, also while there is no agent; no script is left behind."""
+    for event, commands in (("master", AT_MASTER), ("backup", AT_BACKUP), ("fault", AT_FAULT)):
+        calls = "; ".join(f"conntrackd -C {conntrackd} {command}" for command in commands)
+        yield f"notify_{event} \"/bin/sh -c '{calls}'\""
 
 
 def _block(head: str, lines: Iterable[str]) -> Iterator[str]:

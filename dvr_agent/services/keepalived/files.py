@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import stat
+from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar
 
 from dvr_agent import securefiles
 from dvr_agent.errors import ServiceError
+from dvr_agent.services.ha_files import (
+    BACKUP,
+    CONNTRACKD,
+    CONNTRACKD_CONFIG,
+    PRIMARY,
+    read_text,
+    remove_file,
+    remove_files,
+    write,
+)
 
-FILE_BYTES = 4 * 1024 * 1024
 CONFIG_MODE = 0o600
 """The configuration may have the password in it."""
-PRIMARY, BACKUP = "primary", "backup"
+SCRIPT_MODE = 0o700
+GATEWAY_CHARACTERS = 80
 PID_SUFFIXES = (".pid.keepalived", ".pid.keepalived-vrrp")
 
 
@@ -23,6 +34,8 @@ class RouterFiles:
     :ivar config: configuration of keepalived
     :ivar pid: process id of keepalived
     :ivar child_pid: process id of its child, which speaks VRRP
+    :ivar silent: gateway that did not answer when this host was last the master, made by the script
+    :ivar conntrackd_config: configuration of the router's conntrackd
     """
 
     CONFIG_NAME: ClassVar[str] = "keepalived.conf"
@@ -32,12 +45,14 @@ class RouterFiles:
         self.config = self._directory / self.CONFIG_NAME
         self._marker = self._directory / f"{self.CONFIG_NAME}.unread"
         self._state = self._directory / "state"
+        self.silent = self._directory / "silent_gateway"
+        self.conntrackd_config = self._directory / CONNTRACKD_CONFIG
         self.pid, self.child_pid = (confs / f"{router_id}{suffix}" for suffix in PID_SUFFIXES)
 
     @property
     def text(self) -> str:
         """The configuration, empty if there is none."""
-        return _text(self.config)
+        return read_text(self.config)
 
     @property
     def is_open_to_others(self) -> bool:
@@ -47,6 +62,28 @@ class RouterFiles:
         except OSError:
             return False
 
+    def script(self, vr_id: int) -> Path:
+        """Return the script that checks the gateways of a virtual router."""
+        return self._directory / f"ha_check_script_{vr_id}.sh"
+
+    def has_script(self, vr_id: int, text: str) -> bool:
+        """Return True if that script has this text, and is nobody else's to read or run."""
+        path = self.script(vr_id)
+        try:
+            return stat.S_IMODE(os.lstat(path).st_mode) == SCRIPT_MODE and read_text(path) == text
+        except OSError:
+            return False
+
+    @property
+    def silent_gateway(self) -> str:
+        """The gateway that did not answer when this host was last the master; empty: all of them did."""
+        gateway = read_text(self.silent).strip()[:GATEWAY_CHARACTERS]
+        try:
+            ip_address(gateway)
+        except ValueError:
+            return ""
+        return gateway if gateway.isprintable() else ""  # what stands after % may be anything
+
     @property
     def is_unread(self) -> bool:
         """True from before a configuration is written until keepalived is told to read it."""
@@ -54,8 +91,16 @@ class RouterFiles:
 
     @property
     def exist(self) -> bool:
-        """True if the router has any file."""
-        return any(os.path.lexists(path) for path in (self._directory, self.pid, self.child_pid))
+        """True if the router has any file of keepalived, or an empty directory."""
+        if any(os.path.lexists(path) for path in (self.pid, self.child_pid)):
+            return True
+        if not os.path.lexists(self._directory):
+            return False
+        try:
+            names = securefiles.names(self._directory)
+        except OSError:
+            return True
+        return not names or not all(name.startswith(CONNTRACKD) for name in names)
 
     def write(self, text: str) -> None:
         """Replace the configuration as a whole, and note that keepalived has not read it, unless only its mode changes.
@@ -70,18 +115,38 @@ class RouterFiles:
         except OSError as exc:
             raise ServiceError(f"{self.config} cannot be written: {exc.strerror}") from exc
 
+    def write_script(self, vr_id: int, text: str) -> None:
+        """Replace the script as a whole: keepalived runs the old one or the new one.
+
+        :raises ServiceError: naming the file
+        """
+        path = self.script(vr_id)
+        try:
+            securefiles.ensure_directory(self._directory)
+            securefiles.replace(path, text.encode(), SCRIPT_MODE)
+        except OSError as exc:
+            raise ServiceError(f"{path} cannot be written: {exc.strerror}") from exc
+
+    def remove_script(self, vr_id: int) -> None:
+        """Remove the script, which keepalived does not run any more, and what it made.
+
+        :raises ServiceError: naming the file
+        """
+        for path in (self.script(vr_id), self.silent):
+            remove_file(path)
+
     def mark_read(self) -> None:
         """Note that keepalived has been told to read the configuration, or began with it."""
-        _remove(self._marker)
+        remove_file(self._marker)
 
     def is_told_otherwise(self, is_master: bool) -> bool:
         """Return True if the file with the state of this host says something else."""
-        return _text(self._state) != (PRIMARY if is_master else BACKUP)
+        return read_text(self._state) != (PRIMARY if is_master else BACKUP)
 
     @property
     def says_master(self) -> bool:
         """True if this host was the master when that was last noted."""
-        return _text(self._state) == PRIMARY
+        return read_text(self._state) == PRIMARY
 
     def note_state(self, is_master: bool) -> bool:
         """Write the state of this host, from which neutron-l3-agent goes on at a handover.
@@ -91,45 +156,14 @@ class RouterFiles:
         """
         if not self.is_told_otherwise(is_master):
             return False
-        try:
-            securefiles.replace(self._state, (PRIMARY if is_master else BACKUP).encode())
-        except OSError as exc:
-            raise ServiceError(f"{self._state} cannot be written: {exc.strerror}") from exc
+        write(self._state, PRIMARY if is_master else BACKUP)
         return True
 
     def remove(self) -> None:
-        """Remove the directory with all its files, also those of neutron-l3-agent's monitor.
+        """Remove all files, also those of neutron-l3-agent's monitor, and the directory unless conntrackd has files.
 
         :raises ServiceError: naming the file
         """
         for path in (self.pid, self.child_pid):
-            _remove(path)
-        try:
-            for name in securefiles.names(self._directory):
-                _remove(self._directory / name)
-            securefiles.remove_directory(self._directory)
-        except OSError as exc:
-            raise ServiceError(f"{self._directory} cannot be removed: {exc.strerror}") from exc
-
-
-def routers_with_files(confs: Path) -> set[str]:
-    """Return the names of routers' files, which are router ids if they are of this agent or of neutron-l3-agent."""
-    try:
-        found = securefiles.names(confs)
-    except OSError:
-        return set()
-    return {name.partition(".pid.")[0] for name in found}
-
-
-def _text(path: Path) -> str:
-    try:
-        return securefiles.read(path, FILE_BYTES).data.decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _remove(path: Path) -> None:
-    try:
-        securefiles.remove(path)
-    except OSError as exc:
-        raise ServiceError(f"{path} cannot be removed: {exc.strerror}") from exc
+            remove_file(path)
+        remove_files(self._directory, of_conntrackd=False)

@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import logging
 import select
+import shutil
 import signal
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.children import Children
+from dvr_agent.services.ha_files import routers_with_files
 from dvr_agent.services.keepalived.conf import is_same, keepalived_text
-from dvr_agent.services.keepalived.files import RouterFiles, routers_with_files
+from dvr_agent.services.keepalived.files import RouterFiles
+from dvr_agent.services.keepalived.health import PING, script_text
 from dvr_agent.services.keepalived.monitors import end_monitor
 from dvr_agent.services.keepalived.prompts import Prompts
 from dvr_agent.services.launch import CONFIG, Program
+from dvr_agent.services.processes import read_pid_file
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.virtual_router import VirtualRouterState
 
@@ -49,15 +54,18 @@ class KeepalivedService:
     :param confs: ``ha_confs_path``
     :param pids: ``external_pids``, where neutron-l3-agent's monitors have their process ids
     :param action: ``check_child_processes_action``
+    :param tells_conntrackd: keepalived tells the router's conntrackd of each change of the state
     """
 
     name = NAME
 
-    def __init__(self, confs: Path, pids: Path, action: str) -> None:
-        self._confs, self._pids, self._action = confs, pids, action
+    def __init__(self, confs: Path, pids: Path, action: str, tells_conntrackd: bool = False) -> None:
+        self._confs, self._pids, self._action, self._tells_conntrackd = confs, pids, action, tells_conntrackd
         self._children = Children(NAME)
         self._reloads: dict[str, _Reload] = {}
         self._namespaces: dict[str, str] = {}
+        self._silent: dict[str, str] = {}
+        """Router whose gateways are checked → that which did not answer this host when it was last master, or ""."""
         self._died = 0
         self._timer = TimerFd()
         self._poll = select.epoll()
@@ -69,25 +77,27 @@ class KeepalivedService:
         """Return the lines for starting, reloading or ending the router's keepalived."""
         if place.state is None:
             return self.plan_remove(place.router_id)
-        files, program = self._files(place.router_id), self._program(place)
+        files, program, state = self._files(place.router_id), self._program(place), _servable(place.state)
         if not self._children.find(place.router_id, program):
-            return [] if not place.state.may_start else ["+ keepalived"]
-        lines = [] if self._is_read(files, place.state) else ["~ keepalived configuration"]
+            return [] if not state.may_start else ["+ keepalived"]
+        lines = [] if self._is_read(files, state) else ["~ keepalived configuration"]
+        if not _has_script(files, state):
+            lines.append("~ check of gateways by keepalived")
         if files.is_told_otherwise(place.is_master):
             lines.append("~ state file of keepalived")
         return [*lines, "- second keepalived"] if self._children.has_stale(place.router_id, program) else lines
 
     def apply(self, place: VrrpPlace) -> None:
         """Write the configuration, and start or reload the router's keepalived."""
-        router_id, state = place.router_id, place.state
-        if state is None:
+        router_id = place.router_id
+        if place.state is None:
             self.remove(router_id)
             return
+        state = _servable(place.state)
         files, program = self._files(router_id), self._program(place)
         self._namespaces[router_id] = place.namespace
         try:
-            if not self._is_read(files, state):
-                files.write(_wanted_text(files, state))
+            self._write(files, state)
             if self._children.find(router_id, program):
                 if files.is_unread:
                     self._reload(router_id, files, state)
@@ -98,9 +108,12 @@ class KeepalivedService:
                 self._reloads[router_id] = _Reload(time.monotonic())
                 LOG.info("router %s: keepalived started", router_id)
             self._note_state(place, files, state)
+            self._note_check(router_id, state)
             end_monitor(self._pids, router_id)
         except ServiceError as exc:
             raise ServiceError(f"no VRRP: {exc}") from exc
+        if state.gateways != place.state.gateways:
+            raise ServiceError(f"{PING} is not installed: gateways are not checked (ha_vrrp_health_check_interval)")
 
     def leave(self, place: VrrpPlace) -> bool:
         """End the keepalived of a router that has become another kind of router.
@@ -132,6 +145,13 @@ class KeepalivedService:
                 found.add(path.parent.name)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
+    def can_tell(self, router_id: str) -> bool:
+        """Return True if the router's keepalived, or one that is started now, has the right to run other programs.
+
+        It sets its groups before, which takes CAP_SETGID; the unit gives it none without a drop-in.
+        """
+        return capability.has(capability.CAP_SETGID, process=read_pid_file(self._files(router_id).child_pid))
+
     def fileno(self) -> int:
         """Return a descriptor that is readable when :meth:`changed` has something to do."""
         return self._poll.fileno()
@@ -156,11 +176,18 @@ class KeepalivedService:
         """Return ids of routers with a stale keepalived, or a dead one."""
         self._children.processes.scan()
         stale = [one for one in self._children.keys if self._children.has_stale(one, self._program_of(one))]
+        for router_id in self._silent:
+            self._note_gateway(router_id)
         return {*self.changed(), *stale}
 
     def status(self) -> dict[str, object]:
-        """Return how many keepalived run, how many died, and the routers for which it is started again later."""
-        return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
+        """Return how many keepalived run, how many died, the routers that wait for a new one, and silent gateways."""
+        return {
+            "routers": len(self._children.keys),
+            "died": self._died,
+            "waiting": sorted(self._children.waiting),
+            "silent_gateways": {router_id: gateway for router_id, gateway in self._silent.items() if gateway},
+        }
 
     def close(self) -> None:
         """Stop watching; each keepalived goes on."""
@@ -194,6 +221,33 @@ class KeepalivedService:
             self._prompts.begin(place.router_id, place.namespace, state)
             self._set_timer()
 
+    def _write(self, files: RouterFiles, state: VirtualRouterState) -> None:
+        """Write configuration and script, as far as they are not as they should be."""
+        is_read = self._is_read(files, state)
+        if not _has_script(files, state):  # it must be there before keepalived looks for it
+            files.write_script(state.vr_id, script_text(state, files.silent))
+        elif not state.gateways and is_read:
+            files.remove_script(state.vr_id)
+        if not is_read:
+            files.write(self._wanted_text(files, state))
+
+    def _note_check(self, router_id: str, state: VirtualRouterState) -> None:
+        if not state.gateways:
+            self._silent.pop(router_id, None)
+            return
+        if not self._silent and not capability.has(capability.CAP_SETGID):
+            LOG.warning("keepalived logs an error at each check of gateways: no CAP_SETGID, see docs/dataplane.md")
+        self._note_gateway(router_id)
+
+    def _note_gateway(self, router_id: str) -> None:
+        """Log which gateway does not answer this host, once, and that it answers again."""
+        gateway, before = self._files(router_id).silent_gateway, self._silent.get(router_id, "")
+        self._silent[router_id] = gateway
+        if gateway and gateway != before:
+            LOG.warning("router %s: no answer from gateway %s", router_id, gateway)
+        elif before and not gateway:
+            LOG.info("router %s: gateway %s answers again", router_id, before)
+
     def _end(self, router_id: str, number: signal.Signals) -> None:
         end_monitor(self._pids, router_id)  # it would note the end as a fail-over
         self._children.end(router_id, self._program_of(router_id), number)
@@ -201,10 +255,17 @@ class KeepalivedService:
         self._reloads.pop(router_id, None)
         self._prompts.forget(router_id)
         self._namespaces.pop(router_id, None)
+        self._silent.pop(router_id, None)
         LOG.info("router %s: keepalived ended", router_id)
 
     def _is_read(self, files: RouterFiles, state: VirtualRouterState) -> bool:
-        return is_same(files.text, keepalived_text(state)) and not files.is_unread and not files.is_open_to_others
+        return self._wanted_text(files, state) == files.text and not files.is_unread and not files.is_open_to_others
+
+    def _wanted_text(self, files: RouterFiles, state: VirtualRouterState) -> str:
+        """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
+        conntrackd = files.conntrackd_config if self._tells_conntrackd else None
+        text = keepalived_text(state, files.script(state.vr_id), conntrackd)
+        return files.text if is_same(files.text, text) else text
 
     def _has_traces(self, router_id: str) -> bool:
         """Return True if the router has a process or a file of keepalived."""
@@ -224,7 +285,10 @@ class KeepalivedService:
         return Program(NAME, words, files.config, files.pid, place.namespace, check, files.child_pid)
 
 
-def _wanted_text(files: RouterFiles, state: VirtualRouterState) -> str:
-    """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
-    text = keepalived_text(state)
-    return files.text if is_same(files.text, text) else text
+def _has_script(files: RouterFiles, state: VirtualRouterState) -> bool:
+    return not state.gateways or files.has_script(state.vr_id, script_text(state, files.silent))
+
+
+def _servable(state: VirtualRouterState) -> VirtualRouterState:
+    """Return the virtual router without a check of its gateways if that cannot be made on this host."""
+    return replace(state, gateways=()) if state.gateways and shutil.which(PING) is None else state

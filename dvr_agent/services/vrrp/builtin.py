@@ -11,6 +11,7 @@ import contextlib
 import logging
 import select
 from collections.abc import Collection
+from dataclasses import replace
 
 from dvr_agent import backoff
 from dvr_agent.control.connection import AwayError
@@ -24,7 +25,8 @@ from dvr_agent.services.vrrp.client import Served, VrrpClient
 from dvr_agent.services.vrrp.description import describe
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.services.vrrp.sockets import opened_sockets
-from dvr_agent.vrrp.protocol import digest, dumps
+from dvr_agent.state.virtual_router import VirtualRouterState
+from dvr_agent.vrrp.protocol import CHECKS_GATEWAYS, VirtualRouter, digest, dumps
 
 LOG = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class BuiltinVrrpService:
         if served is None:
             return [*lines, "+ virtual router"] if place.state.may_start else lines
         with contextlib.suppress(ServiceError, KernelError):
-            if served.digest != digest(self._description(place)):
+            if served.digest != digest(dumps(self._description(place))):
                 lines.append("~ virtual router")
         return lines
 
@@ -87,6 +89,11 @@ class BuiltinVrrpService:
             raise ServiceError(f"no VRRP: {exc}") from exc
         except (ServiceError, KernelError) as exc:
             raise ServiceError(f"no VRRP: {exc}") from exc
+        if self._servable(state) != state:
+            raise ServiceError(
+                f"{self._client.where} is of an earlier version: gateways are not checked "
+                "(ha_vrrp_health_check_interval); expected systemctl restart dvr-vrrp, which is no fail-over"
+            )
 
     def leave(self, place: VrrpPlace) -> bool:
         """Have dvr-vrrp forget the virtual router of a router that is none of VRRP's any more."""
@@ -133,8 +140,14 @@ class BuiltinVrrpService:
         return [router_id for router_id in self._places if router_id not in self._served]
 
     def status(self) -> dict[str, object]:
-        """Return how many virtual routers dvr-vrrp serves, its process id, and why there is none."""
-        return {"routers": len(self._served), "pid": self._client.pid or None, "trouble": self._trouble}
+        """Return how many virtual routers dvr-vrrp serves, how many have a fault, its process id, why there is none."""
+        faults = sum(one.state == "fault" for one in self._served.values())
+        return {
+            "routers": len(self._served),
+            "faults": faults,
+            "pid": self._client.pid or None,
+            "trouble": self._trouble,
+        }
 
     def close(self) -> None:
         """Disconnect; dvr-vrrp goes on."""
@@ -173,16 +186,21 @@ class BuiltinVrrpService:
         state = place.state
         if state is None:
             return
-        data = self._description(place)
+        router = self._description(place)
+        data = dumps(router)
         name, served = digest(data), self._served.get(place.router_id)
-        with opened_sockets(place.namespace, state.device, state.source) as sockets:
+        families = {int(one.family) for one in router.gateways}
+        with opened_sockets(place.namespace, state.device, state.source, families) as sockets:
             if served is not None and (served.namespace, served.digest) == (sockets.cookie, name):
                 return
             self._client.serve(place.router_id, sockets, data)
             self._served[place.router_id] = Served(sockets.cookie, name, "")
 
-    @staticmethod
-    def _description(place: VrrpPlace) -> bytes:
+    def _servable(self, state: VirtualRouterState) -> VirtualRouterState:
+        """Return the virtual router without gateways if this dvr-vrrp does not check them."""
+        return state if not state.gateways or CHECKS_GATEWAYS in self._client.features else replace(state, gateways=())
+
+    def _description(self, place: VrrpPlace) -> VirtualRouter:
         """Describe a virtual router by the devices of its namespace."""
         state = place.state
         if state is None:
@@ -192,7 +210,7 @@ class BuiltinVrrpService:
         try:
             indexes = {name: link.ifindex for name, link in links.items()}
             macs = {name: bytes.fromhex(link.mac.replace(":", "")) for name, link in links.items() if link.mac}
-            return dumps(describe(state, indexes, macs))
+            return describe(self._servable(state), indexes, macs)
         except KeyError as exc:
             raise ServiceError(f"{place.namespace} has no device {exc.args[0]}") from exc
 

@@ -39,7 +39,9 @@ class VrrpClient(ControlConnection):
         try:
             os.write(memory, description)
             descriptors = [one.fileno() for one in sockets[:4]]
-            self.ask({"do": "serve", "router": router_id, "namespace": sockets.cookie}, (*descriptors, memory))
+            echo = [one.fileno() for one in sockets.echo]
+            question = {"do": "serve", "router": router_id, "namespace": sockets.cookie}
+            self.ask(question, (*descriptors, memory, *echo))
         finally:
             os.close(memory)
 

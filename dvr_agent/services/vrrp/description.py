@@ -11,7 +11,7 @@ from dvr_agent.kernel.netlink.message import HEADER, Request
 from dvr_agent.kernel.netlink.route import add_route
 from dvr_agent.state.route import on_link_first
 from dvr_agent.state.virtual_router import VirtualRouterState
-from dvr_agent.vrrp.protocol import Frame, VirtualRouter
+from dvr_agent.vrrp.protocol import Frame, Gateway, VirtualRouter
 
 
 def describe(state: VirtualRouterState, indexes: Mapping[str, int], macs: Mapping[str, bytes]) -> VirtualRouter:
@@ -38,6 +38,8 @@ def describe(state: VirtualRouterState, indexes: Mapping[str, int], macs: Mappin
             for one in announced
             for protocol, data in frames(one.ip, macs[one.device], GratuitousArp.REQUEST)
         ),
+        gateways=tuple(Gateway(str(one.gateway), indexes[one.device]) for one in state.gateways),
+        check_interval=state.check_interval,
     )
 
 

@@ -25,7 +25,7 @@ class VrrpPlace:
 
 
 class VrrpService(Service, Protocol):
-    """A service that speaks VRRP for all HA routers of this host; there is one."""
+    """A service of all HA routers of this host: it speaks VRRP (there is one such), or follows it."""
 
     def plan(self, place: VrrpPlace) -> list[str]:
         """Return the changes that :meth:`apply` would make, as lines; empty if there are none.  Writes nothing."""

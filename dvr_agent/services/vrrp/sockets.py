@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pyroute2.netlink.rtnl import RTMGRP_LINK
@@ -19,6 +19,8 @@ INTERNETWORK_CONTROL = 0xC0
 IP_MULTICAST_ALL = 49
 """include/uapi/linux/in.h; Python's ``socket`` lacks it."""
 EVENT_BUFFER = 1 << 20
+ECHO = {int(socket.AF_INET): socket.IPPROTO_ICMP, int(socket.AF_INET6): socket.IPPROTO_ICMPV6}
+"""Family of a gateway → protocol of the echo requests to it."""
 
 
 class VrrpSockets(NamedTuple):
@@ -26,6 +28,7 @@ class VrrpSockets(NamedTuple):
 
     :ivar cookie: number of their network namespace
     :ivar interface: index of the device
+    :ivar echo: raw sockets of ICMP and ICMPv6
     """
 
     vrrp: socket.socket
@@ -34,13 +37,15 @@ class VrrpSockets(NamedTuple):
     frames: socket.socket
     cookie: int
     interface: int
+    echo: tuple[socket.socket, ...] = ()
 
 
 @contextlib.contextmanager
-def opened_sockets(namespace: str, device: str, source: str) -> Iterator[VrrpSockets]:
+def opened_sockets(namespace: str, device: str, source: str, families: Iterable[int] = ()) -> Iterator[VrrpSockets]:
     """Open the sockets for the time of a block: dvr-vrrp has copies of its own afterwards.
 
     :param device: device that speaks VRRP, which has the address ``source``
+    :param families: of gateways that dvr-vrrp checks
     :raises ServiceError: there is no such namespace or device, or no descriptor left
     """
     with contextlib.ExitStack() as stack:
@@ -51,11 +56,14 @@ def opened_sockets(namespace: str, device: str, source: str) -> Iterator[VrrpSoc
                 requests = stack.enter_context(_open(socket.AF_NETLINK, socket.SOCK_RAW, 0))
                 events = stack.enter_context(_open(socket.AF_NETLINK, socket.SOCK_RAW, 0))
                 frames = stack.enter_context(_open(socket.AF_PACKET, socket.SOCK_RAW, 0))
+                echo = tuple(
+                    stack.enter_context(_open(family, socket.SOCK_RAW, ECHO[family])) for family in sorted(families)
+                )
             _prepare(vrrp, device, interface, source)
             requests.bind((0, 0))
             events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EVENT_BUFFER)
             events.bind((0, RTMGRP_LINK))
-            found = VrrpSockets(vrrp, requests, events, frames, netns.cookie_of(vrrp), interface)
+            found = VrrpSockets(vrrp, requests, events, frames, netns.cookie_of(vrrp), interface, echo)
         yield found
 
 
