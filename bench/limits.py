@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from bench.sandbox import enter_sandbox, fresh_root
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netns import entered
+from dvr_agent.kernel.nftables.limit_probe import choose_layout, choose_tc
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.limit import DIRECTIONS, Limit, make_limit
 
@@ -32,10 +33,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each half")
     parser.add_argument("--kbps", type=lambda text: [int(word) for word in text.split(",")], default=[1000, 20000])
+    parser.add_argument("--tc", action="store_true", help="limits in tc even where nf_tables can; needs act_police")
     parser.add_argument("--police", action="store_true", help="also neutron-l3-agent's tc filters; needs act_police")
     options = parser.parse_args(arguments)
     enter_sandbox("bench.limits", arguments)
     fresh_root()
+    lacking = choose_tc("as --tc says") if options.tc else choose_layout()
+    if lacking:
+        parser.exit(1, f"{lacking}\n")
     _build()
     print(LINE.format("by", "limit", "direction", "flow", "first half", "second half"))
     flows = (socket.SOCK_DGRAM, socket.SOCK_STREAM)

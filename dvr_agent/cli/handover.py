@@ -17,6 +17,7 @@ from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.filter_choice import choose
 from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.kernel.nftables.limit_probe import choose_layout
 from dvr_agent.lock import AgentLock
 from dvr_agent.plural import count
 from dvr_agent.reconcile.handover import (
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     conf = load_config(args)
     choose(conf.dvr_agent.packet_filter)
+    choose_layout()
     kernel = open_kernel()
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:

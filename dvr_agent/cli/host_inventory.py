@@ -21,6 +21,7 @@ from dvr_agent.desired.ndp_proxy import EVERYTHING
 from dvr_agent.errors import DvrError, NamespaceGoneError, SourceError
 from dvr_agent.kernel.filter_choice import choose
 from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.kernel.nftables.limit_probe import choose_layout
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
 from dvr_agent.reconcile.factory import open_attach
 from dvr_agent.reconcile.fip_slices import observe_slice
@@ -60,6 +61,7 @@ class Host:
     def kernel(self) -> KernelReader:
         """The kernel of this host, which can only be read."""
         choose(self.conf.dvr_agent.packet_filter)
+        choose_layout()
         return open_kernel()
 
     @cached_property

@@ -14,6 +14,7 @@ from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.host_filter import HostFilter
+from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -55,6 +56,8 @@ def open_parts(settings: Settings) -> Parts:
     # The worker waits for nobody: see table_lock.
     reconciler = open_reconciler(settings, newer_wins=source.is_authority, lock_timeout=0)
     LOG.info("packet filter: %s", HostFilter.reason)
+    if needs_limits(settings.dataplane):
+        LOG.info("bandwidth limits: %s", HostLimits.reason)
     kernel = reconciler.kernel
     return Parts(
         reconciler,
@@ -73,7 +76,8 @@ def _open_drift(settings: Settings, reconciler: RouterReconciler) -> DriftJudge 
         LOG.warning("events of the kernel need CAP_NET_BROADCAST: drift is found by audits only")
         return None
     try:
-        events = DriftEvents(HostFilter.backend == "nftables" or needs_limits(settings.dataplane))
+        limits_there = needs_limits(settings.dataplane) and not HostLimits.by_tc
+        events = DriftEvents(HostFilter.backend == "nftables" or limits_there)
         return DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
     except (DvrError, OSError) as exc:
         LOG.warning("events of the kernel cannot be heard, drift is found by audits only: %s", exc)

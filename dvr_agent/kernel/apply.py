@@ -17,8 +17,9 @@ from itertools import groupby
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel import job_sockets, sysctl
+from dvr_agent.kernel import job_sockets, sysctl, tc_limits
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.kernel.link_changes import PeerNamespaces, link_request
 from dvr_agent.kernel.netlink.handler import GONE, NO_DEVICE, AnyHandler, Rivals, WriteContext
@@ -159,7 +160,10 @@ class _Writer:
         self.flush()
         todo = [change for change in changes if not self._missing.takes(self._namespace, change)]
         try:
-            write_limits(self._namespace, todo, self._counters)
+            if HostLimits.by_tc:
+                tc_limits.write_limits(self._sock, todo)
+            else:
+                write_limits(self._namespace, todo, self._counters)
         except NamespaceGoneError:
             raise
         except KernelError as exc:

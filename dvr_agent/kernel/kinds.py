@@ -2,7 +2,8 @@
 
 Used by ``observe``, ``apply`` and the fake kernel.  Three kinds have no handler: a link is made in several ways (veth
 pair, end of a pair, attach driver) and read before all others, see ``link_changes.py`` and ``observe.py``; a sysctl is
-a file, see ``sysctl.py``; limits are in nf_tables, see ``nftables/limits.py``.
+a file, see ``sysctl.py``; limits are in nf_tables, see ``nftables/limits.py``, or in traffic control, see
+``tc_limits.py``.
 """
 
 from __future__ import annotations

@@ -8,15 +8,16 @@ namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 from dvr_agent.errors import NamespaceGoneError
-from dvr_agent.kernel import job_sockets, sysctl
+from dvr_agent.kernel import job_sockets, sysctl, tc_limits
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
 from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
@@ -40,7 +41,8 @@ def observe(
     """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
     keys = tuple(sysctls)
     read_sysctls = functools.partial(sysctl.read_here, sysctl.paths_of(namespace, keys))
-    protocols = (NETLINK_ROUTE, NETLINK_NETFILTER) if ownership.limited else (NETLINK_ROUTE,)
+    in_tables = ownership.limited and not HostLimits.by_tc
+    protocols = (NETLINK_ROUTE, NETLINK_NETFILTER) if in_tables else (NETLINK_ROUTE,)
     try:
         (opened, *filters), values = job_sockets.netlink_and(namespace, counters, protocols, read_sysctls)
     except NamespaceGoneError:
@@ -51,6 +53,8 @@ def observe(
         names = {link.ifindex: link.name for link in links}
         owned = {link.ifindex: link.name for link in links if ownership.owns_device(link.name)}
         devices = frozenset(owned.values())
+        if HostLimits.by_tc:
+            limits = _tc_limits(sock, owned, ownership)
         reader = SliceReader(sock, ownership, names, owned, neighbours)
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
         return NamespaceState(
@@ -67,22 +71,35 @@ def observe(
 
 def observe_limits(namespace: str, ownership: Ownership) -> frozenset[Limit]:
     """Read bandwidth limits only; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limits`."""
+    if HostLimits.by_tc:
+        with job_sockets.netlink(namespace, None) as sock:
+            names = {link.ifindex: link.name for link in map(decode_brief, sock.dump(dump_links()))}
+            return _tc_limits(sock, names, ownership)
     return _limits(job_sockets.netlink(namespace, None, NETLINK_NETFILTER), ownership)
 
 
 def observe_limit_drops(namespace: str) -> tuple[Drops, ...]:
     """Read what limits have dropped; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limit_drops`."""
+    if HostLimits.by_tc:
+        with job_sockets.netlink(namespace, None) as sock:
+            return tuple(tc_limits.read_drops(sock))
     with job_sockets.netlink(namespace, None, NETLINK_NETFILTER) as sock:
         return tuple(read_drops(sock))
 
 
 def _limits(filters: AbstractContextManager[NetlinkSocket], ownership: Ownership) -> frozenset[Limit]:
-    """Read the bandwidth limits that the slice owns.
+    """Read the bandwidth limits in nf_tables that the slice owns.
 
     :param filters: socket of the netfilter family
     """
     with filters as sock:
         return frozenset(limit for limit in read_limits(sock) if ownership.limits(limit.device))
+
+
+def _tc_limits(sock: NetlinkSocket, names: Mapping[int, str], ownership: Ownership) -> frozenset[Limit]:
+    """Read the bandwidth limits in traffic control that the slice owns."""
+    limited = {index: name for index, name in names.items() if ownership.limits(name)}
+    return frozenset(tc_limits.read_limits(sock, limited)) if limited else frozenset()
 
 
 def _owned(handler: AnyHandler, reader: SliceReader) -> frozenset[Any]:

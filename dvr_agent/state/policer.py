@@ -1,4 +1,7 @@
-"""Filters of traffic control by which neutron-l3-agent limits bandwidth: found at takeover, and removed, never made."""
+"""Filters of traffic control by which neutron-l3-agent limits bandwidth: found at takeover, and removed, never made.
+
+Likewise filters of ours, where limits are in nf_tables by now.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from dvr_agent.state.limit import Direction
 class Policer(NamedTuple):
     """A u32 filter for packets from or to one address.  Identity: all of it.
 
-    :ivar handle: of the filter
-    :ivar parent: handle of its qdisc
+    :ivar handle: of the filter; 0: all filters of a ``clsact`` qdisc, which goes with them
+    :ivar parent: handle of its qdisc, or number of its hook
     """
 
     handle: int
@@ -24,11 +27,13 @@ class Policer(NamedTuple):
     @property
     def text(self) -> str:
         """The filter in tc's terms."""
+        if not self.handle:
+            return f"tc qdisc dev {self.device} clsact"
         side = "src" if self.direction == "leaving" else "dst"
         handle = f"{self.handle >> 20:x}:{self.handle >> 12 & 0xFF or ''}:{self.handle & 0xFFF:x}"
-        return (
-            f"tc filter dev {self.device} parent {self.parent >> 16:x}: handle {handle} match ip {side} {self.address}"
-        )
+        minor = f"{self.parent & 0xFFFF:x}" if self.parent & 0xFFFF else ""
+        parent = f"{self.parent >> 16:x}:{minor}"
+        return f"tc filter dev {self.device} parent {parent} handle {handle} match ip {side} {self.address}"
 
 
 POLICER_KIND = Kind(

@@ -14,6 +14,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.extensions import Extension
 from dvr_agent.kernel.drift_events import DriftEvents
+from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import limit_messages, limit_probe, limits, transaction
@@ -213,7 +214,13 @@ def test_this_kernel_can_limit_at_devices(host: lab.Host) -> None:
 
 def test_a_kernel_that_cannot_says_what_it_needs(old_kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limit_probe, "AROUND_NAT", limit_messages.AROUND_NAT._replace(hooks=NO_HOOKS))
-    assert "CONFIG_NETFILTER_EGRESS (Linux 5.16)" in choose_layout()
+    monkeypatch.setattr(limit_probe, "_DEVICE", "missing")
+    monkeypatch.setattr(HostLimits, "reason", "")
+    said = choose_layout()
+    assert "CONFIG_NETFILTER_EGRESS (Linux 5.16)" in said
+    assert "; or CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_POLICE: " in said
+    assert "tc qdisc dev missing clsact" in said
+    assert (HostLimits.by_tc, HostLimits.reason) == (False, f"none: {said}")
 
 
 def test_a_kernel_without_a_hook_for_what_leaves_limits_around_nat(old_kernel: None) -> None:
