@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from dvr_agent import backoff, securefiles
-from dvr_agent.errors import ServiceError
+from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.launch import Program, await_ready, journal, run
@@ -94,12 +94,14 @@ class Children:
     """Helpers by router id (the ``key`` of all methods), one each.  For one thread.
 
     :param name: name of the program that all helpers run
+    :param action: ``check_child_processes_action``
     :param flag: see :class:`ProcessScan`
     :ivar processes: all processes of the program, watched or not
     """
 
-    def __init__(self, name: str, flag: str = "") -> None:
-        self._name = name
+    def __init__(self, name: str, action: str, flag: str = "") -> None:
+        self._name, self._action = name, action
+        self._died = 0
         self._watched: dict[str, _Watched] = {}
         self._dead: dict[str, _DeadHelper] = {}
         self.processes = ProcessScan(name, flag)
@@ -200,7 +202,10 @@ class Children:
         return self._poll.fileno()
 
     def changed(self) -> dict[str, str]:
-        """Return key → message, of helpers that died and may be started again now; each death is returned once."""
+        """Return key → message, of helpers that died and may be started again now; each death is returned once.
+
+        :raises ServiceFatalError: the agent must end (``check_child_processes_action = exit``)
+        """
         self._poll.poll(0)
         for key in list(self._watched):
             self._note_if_dead(key)
@@ -211,7 +216,15 @@ class Children:
                 dead.reported = True
                 messages[key] = dead.text
         self._set_timer()
+        self._died += len(messages)
+        if messages and self._action == "exit":
+            key, text = next(iter(messages.items()))
+            raise ServiceFatalError(f"router {key}: {text}")
         return messages
+
+    def status(self) -> dict[str, object]:
+        """Return how many helpers run, how many died, and the routers whose helper is started again later."""
+        return {"routers": len(self._watched), "died": self._died, "waiting": sorted(self.waiting)}
 
     def close(self) -> None:
         """Stop watching; the helpers go on."""

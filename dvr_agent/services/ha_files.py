@@ -7,42 +7,11 @@ from pathlib import Path
 from dvr_agent import securefiles
 from dvr_agent.errors import ServiceError
 
-FILE_BYTES = 4 * 1024 * 1024
 PRIMARY, BACKUP = "primary", "backup"
 """What a file says of the state of this host."""
 CONNTRACKD = "conntrackd."
 """The names of conntrackd's files begin so; all others are keepalived's."""
 CONNTRACKD_CONFIG = "conntrackd.conf"
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file, empty if it cannot be read."""
-    try:
-        return securefiles.read(path, FILE_BYTES).data.decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file as a whole.
-
-    :raises ServiceError: naming the file
-    """
-    try:
-        securefiles.replace(path, text.encode(), mode)
-    except OSError as exc:
-        raise ServiceError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def remove_file(path: Path) -> None:
-    """Remove a file, if it exists.
-
-    :raises ServiceError: naming the file
-    """
-    try:
-        securefiles.remove(path)
-    except OSError as exc:
-        raise ServiceError(f"{path} cannot be removed: {exc.strerror}") from exc
 
 
 def remove_files(directory: Path, of_conntrackd: bool) -> None:

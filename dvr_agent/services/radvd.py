@@ -14,10 +14,11 @@ from pathlib import Path
 from dvr_agent import securefiles
 from dvr_agent.desired import names
 from dvr_agent.desired.router_advertisements import radvd_text
-from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import capability
 from dvr_agent.model.router import Router
 from dvr_agent.services.children import Children
+from dvr_agent.services.files import make_directory, remove_file, write
 from dvr_agent.services.launch import CONFIG, PID_FILE, Program
 
 LOG = logging.getLogger(__name__)
@@ -45,9 +46,8 @@ class RadvdService:
 
     def __init__(self, confs: Path, pids: Path, user: str, shortest: int, longest: int, action: str) -> None:
         self._confs, self._pids, self._user = confs, pids, user
-        self._shortest, self._longest, self._action = shortest, longest, action
-        self._children = Children(NAME)
-        self._died = 0
+        self._shortest, self._longest = shortest, longest
+        self._children = Children(NAME, action)
 
     def plan(self, router: Router) -> list[str]:
         """Return the lines for starting, reloading or ending the router's radvd."""
@@ -70,12 +70,12 @@ class RadvdService:
                 _write(program.config, text)
             if not self._children.find(router.id, program):
                 self._check_rights()
-                _make_directory(program.pid_file.parent)
+                make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
             elif _exists(_marker(program.config)):
                 self._children.reload(router.id)
-            _remove(_marker(program.config))
+            remove_file(_marker(program.config))
             self._children.end_stale(router.id, program)
         except ServiceError as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
@@ -89,8 +89,8 @@ class RadvdService:
         if self._has_traces(router_id):
             program = self._program(router_id)
             self._children.end(router_id, program)
-            _remove(program.config)
-            _remove(_marker(program.config))
+            remove_file(program.config)
+            remove_file(_marker(program.config))
             LOG.info("router %s: radvd ended", router_id)
         self._children.forget(router_id)
 
@@ -112,12 +112,7 @@ class RadvdService:
 
     def changed(self) -> Collection[str]:
         """Return ids of routers with a dead radvd, which :meth:`apply` starts again."""
-        dead = self._children.changed()
-        self._died += len(dead)
-        if dead and self._action == "exit":
-            router_id, text = next(iter(dead.items()))
-            raise ServiceFatalError(f"router {router_id}: {text}")
-        return list(dead)
+        return list(self._children.changed())
 
     def check(self) -> Collection[str]:
         """Return ids of routers with a stale radvd, or a dead one."""
@@ -126,7 +121,7 @@ class RadvdService:
 
     def status(self) -> dict[str, object]:
         """Return how many radvd run, how many died, and the routers for which radvd is started again later."""
-        return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
+        return self._children.status()
 
     def close(self) -> None:
         """Stop watching; each radvd goes on."""
@@ -200,31 +195,6 @@ def _write(path: Path, text: str) -> None:
 
     :raises ServiceError: naming the file
     """
-    _make_directory(path.parent)
-    try:
-        securefiles.replace(_marker(path), b"")
-        securefiles.replace(path, text.encode(), CONF_MODE)
-    except OSError as exc:
-        raise ServiceError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, if it exists.
-
-    :raises ServiceError: naming the file
-    """
-    try:
-        securefiles.remove(path)
-    except OSError as exc:
-        raise ServiceError(f"{path} cannot be removed: {exc.strerror}") from exc
-
-
-def _make_directory(path: Path) -> None:
-    """Make a directory and its parents; each gets the owner of its parent, since neutron-l3-agent writes there too.
-
-    :raises ServiceError: naming the directory
-    """
-    try:
-        securefiles.ensure_directory(path)
-    except OSError as exc:
-        raise ServiceError(f"{path} cannot be made: {exc.strerror}") from exc
+    make_directory(path.parent)
+    write(_marker(path), "")
+    write(path, text, CONF_MODE)

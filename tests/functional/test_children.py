@@ -47,7 +47,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.children = Children("helper")
+        self.children = Children("helper", "respawn")
         for name in ("here", "there"):
             lab.run("ip", "netns", "add", name)
 
@@ -70,7 +70,7 @@ class Rig:
 
     def restart(self) -> None:
         self.children.close()
-        self.children = Children("helper")
+        self.children = Children("helper", "respawn")
 
     def told(self) -> dict[str, str]:
         assert select.select([self.children.fileno()], [], [], PATIENCE)[0], "nobody told"
@@ -305,7 +305,7 @@ def test_nothing_stays_open(rig: Rig) -> None:
     rig.children.close()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        rig.children = Children("helper")
+        rig.children = Children("helper", "respawn")
         program = rig.program()
         if not rig.children.find(KEY, program):
             rig.children.start(KEY, program)
@@ -314,7 +314,7 @@ def test_nothing_stays_open(rig: Rig) -> None:
         rig.children.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert rig.running() == [pid_of(program)]
-    rig.children = Children("helper")
+    rig.children = Children("helper", "respawn")
 
 
 # -- control groups

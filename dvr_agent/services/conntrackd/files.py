@@ -7,16 +7,8 @@ from pathlib import Path
 
 from dvr_agent import securefiles
 from dvr_agent.errors import ServiceError
-from dvr_agent.services.ha_files import (
-    BACKUP,
-    CONNTRACKD,
-    CONNTRACKD_CONFIG,
-    PRIMARY,
-    read_text,
-    remove_file,
-    remove_files,
-    write,
-)
+from dvr_agent.services.files import read_text, remove_file, write
+from dvr_agent.services.ha_files import BACKUP, CONNTRACKD, CONNTRACKD_CONFIG, PRIMARY, remove_files
 
 
 class ConntrackdFiles:

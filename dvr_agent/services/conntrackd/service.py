@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dvr_agent.desired import names
-from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.errors import ServiceError
 from dvr_agent.services.children import Children
 from dvr_agent.services.conntrackd.commands import AT_BACKUP, AT_MASTER, NAME, tell
 from dvr_agent.services.conntrackd.conf import conntrackd_text, is_same
@@ -44,10 +44,9 @@ class ConntrackdService:
     def __init__(
         self, settings: ConntrackdSettings, confs: Path, action: str, agent_tells: Callable[[str], bool]
     ) -> None:
-        self._settings, self._confs, self._action, self._agent_tells = settings, confs, action, agent_tells
-        self._children = Children(NAME, DAEMON)
+        self._settings, self._confs, self._agent_tells = settings, confs, agent_tells
+        self._children = Children(NAME, action, DAEMON)
         self._namespaces: dict[str, str] = {}
-        self._died = 0
 
     def plan(self, place: VrrpPlace) -> list[str]:
         """Return the lines for starting, restarting, telling or ending the router's conntrackd."""
@@ -115,12 +114,7 @@ class ConntrackdService:
 
     def changed(self) -> Collection[str]:
         """Return ids of routers with a dead conntrackd, which :meth:`apply` starts again."""
-        dead = self._children.changed()
-        self._died += len(dead)
-        if dead and self._action == "exit":
-            router_id, text = next(iter(dead.items()))
-            raise ServiceFatalError(f"router {router_id}: {text}")
-        return list(dead)
+        return list(self._children.changed())
 
     def check(self) -> Collection[str]:
         """Return ids of routers with a stale conntrackd, or a dead one."""
@@ -132,7 +126,7 @@ class ConntrackdService:
 
     def status(self) -> dict[str, object]:
         """Return how many conntrackd run, how many died, and the routers for which it is started again later."""
-        return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
+        return self._children.status()
 
     def close(self) -> None:
         """Stop watching; each conntrackd goes on."""

@@ -10,16 +10,8 @@ from typing import ClassVar
 
 from dvr_agent import securefiles
 from dvr_agent.errors import ServiceError
-from dvr_agent.services.ha_files import (
-    BACKUP,
-    CONNTRACKD,
-    CONNTRACKD_CONFIG,
-    PRIMARY,
-    read_text,
-    remove_file,
-    remove_files,
-    write,
-)
+from dvr_agent.services.files import read_text, remove_file, write
+from dvr_agent.services.ha_files import BACKUP, CONNTRACKD, CONNTRACKD_CONFIG, PRIMARY, remove_files
 
 CONFIG_MODE = 0o600
 """The configuration may have the password in it."""

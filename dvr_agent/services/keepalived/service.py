@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dvr_agent.desired import names
-from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.plural import count
@@ -75,8 +75,8 @@ class KeepalivedService:
     name = NAME
 
     def __init__(self, confs: Path, pids: Path, action: str, tells_conntrackd: bool = False) -> None:
-        self._confs, self._pids, self._action, self._tells_conntrackd = confs, pids, action, tells_conntrackd
-        self._children = Children(NAME)
+        self._confs, self._pids, self._tells_conntrackd = confs, pids, tells_conntrackd
+        self._children = Children(NAME, action)
         self._reloads: dict[str, _Reload] = {}
         self._lacking: dict[str, _Lacking] = {}
         self._looks: dict[str, float] = {}
@@ -84,7 +84,6 @@ class KeepalivedService:
         self._namespaces: dict[str, str] = {}
         self._silent: dict[str, str] = {}
         """Router whose gateways are checked → that which did not answer this host when it was last master, or ""."""
-        self._died = 0
         self._timer = TimerFd()
         self._poll = select.epoll()
         self._prompts = Prompts(self._poll)
@@ -179,10 +178,6 @@ class KeepalivedService:
         """Return ids of routers whose keepalived is dead, or is to be reloaded now."""
         self._poll.poll(0)
         dead = self._children.changed()
-        self._died += len(dead)
-        if dead and self._action == "exit":
-            router_id, text = next(iter(dead.items()))
-            raise ServiceFatalError(f"router {router_id}: {text}")
         now = time.monotonic()
         looks = [router_id for router_id, due in self._looks.items() if due <= now]
         for router_id in looks:
@@ -205,9 +200,7 @@ class KeepalivedService:
     def status(self) -> dict[str, object]:
         """Return how many keepalived run, how many died, the routers that wait for a new one, and silent gateways."""
         return {
-            "routers": len(self._children.keys),
-            "died": self._died,
-            "waiting": sorted(self._children.waiting),
+            **self._children.status(),
             "silent_gateways": {router_id: gateway for router_id, gateway in self._silent.items() if gateway},
         }
 
