@@ -163,3 +163,42 @@ def test_a_deleted_router_leaves_nothing(cloud: Cloud, nodes: list[Host]) -> Non
     for node in nodes:
         wait_for(lambda node=node: not node.has_router(site.router), f"{node.name} has left the router")
         wait_for(lambda node=node: not keepalived(node, site.router), f"keepalived of {node.name} has ended")
+
+
+@FULL
+def test_instances_of_two_subnets_reach_each_other_across_hosts(
+    cloud: Cloud, nodes: list[Host], hosts: list[Host]
+) -> None:
+    """Each host routes by itself, and knows the instances of other hosts by permanent neighbours."""
+    with Site(cloud, distributed=True, ha=True) as site:
+        active(site, nodes)
+        network = site.api.network(f"other{site.number}", "10.250.0.0/24")
+        site.api.add_interface(site.router, network["subnet_id"])
+        try:
+            (one,) = site.on(hosts[1])
+            two = site.boot(hosts[0], network["id"], "10.250.0.1")
+            one.reaches(two.address)
+            two.reaches(one.address)
+            site.delete_instance(two)
+            site.api.remove_interface(site.router, network["subnet_id"])
+        finally:
+            site.api.delete("networks", network["id"])
+
+
+@FULL
+def test_a_router_that_is_removed_from_an_agent_leaves_its_vrrp_and_comes_back(cloud: Cloud, nodes: list[Host]) -> None:
+    with Site(cloud, distributed=True, ha=True) as site:
+        serving = active(site, nodes)
+        staying = other(serving, nodes)
+        (instance,) = site.on(serving)
+        instance.reaches(site.outside)
+        agent = cloud.l3_agent(serving)
+        site.api.call("DELETE", f"agents/{agent}/l3-routers/{site.router}")
+        wait_for(lambda: not keepalived(serving, site.router), "its keepalived has ended")
+        wait_for(lambda: staying.holds(site.router), "the other node is active")
+        assert serving.has_router(site.router), "its instance still needs the distributed part"
+        instance.reaches(site.outside)
+        site.api.call("POST", f"agents/{agent}/l3-routers", {"router_id": site.router})
+        wait_for(lambda: keepalived(serving, site.router), "its keepalived runs again")
+        assert active(site, nodes) is staying
+        instance.reaches(site.outside)
