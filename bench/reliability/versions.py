@@ -90,6 +90,7 @@ def turn(host: LivingHost, environ: dict[str, str]) -> list[str]:
     before = picture()
     with monitored() as lines:
         host.daemon.stop()
+        host.daemon.of_this_version = not environ
         host.daemon.start(True, **environ)
         host.site.audited()
     running = Path(f"/proc/{host.pid()}/environ").read_bytes()

@@ -242,6 +242,7 @@ def test_a_legacy_ha_router_that_becomes_distributed_gets_its_link_local_address
     site.write(ha_document())
     wait_for(lambda: site.state() == "in sync" and (lab.NETNS / SNAT).exists())
     wait_for(lambda: devices_without_link_local(f"qrouter-{ROUTER}") == set())
+    wait_for(lambda: site.is_master)  # it gets a keepalived in the snat namespace, and a parameter when that is master
     site.audited()
     before = site.writes
     site.audited()

@@ -21,12 +21,13 @@ MAC, ADDRESS = "fa:16:3e:00:00:99", 99
 OWN_THREADS = {"fetch": {"neutron-fetch"}, "store": {"neutron-fetch"}, "report": {"neutron-report"}}
 """Folder → the threads that run its functions."""
 DAEMON = {"MainThread", "worker"}
-FILES_OF_A_CAST = 46
+FILES_OF_A_CAST = 53
 """Files of the source, the model and the daemon that a cast passes from its arrival to the reconciler and back.
 
 Thirty-three, and what is asked on the way since: extra routes and MTUs that cannot be (``model``), and in
 ``daemon`` the pace of changes, the lock of iptables programs, drift and fights (of these some or all); versioned
-objects beside the router; addresses and what is parsed once (``model``).
+objects beside the router; addresses and what is parsed once (``model``); HA ports that an answer lacks, conntrackd, and
+what is as it was in the document before (some or all).
 """
 CALL_OF_SYNC = "sources/neutron/fetch/full_sync.py:_start_call.<locals>."
 """Functions that ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""

@@ -50,6 +50,8 @@ class Daemon:
         self.state, self.routers, self.socket = base / "state", base / "routers", base / "run" / "admin.sock"
         self.config = base / "dvr-agent.conf"
         self.process: subprocess.Popen[bytes] | None = None
+        self.of_this_version = True
+        """False: its answers need not be as the schemas say."""
         self._held: set[str] = set()
         """States in which the status was compared with its schema."""
         self.routers.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ class Daemon:
         code, body = self.ask("/status")
         assert code == 200
         answer: dict[str, Any] = body
-        if answer["state"] not in self._held:  # not each time: it is asked for again and again
+        if self.of_this_version and answer["state"] not in self._held:  # not each time: it is asked for again and again
             self._held.add(answer["state"])
             hold("status", {**answer, "routers": answer["routers"][:10]})
         return answer
