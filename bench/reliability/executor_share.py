@@ -96,7 +96,7 @@ class _Share:
         kernel: Kernel = reconciler.kernel
         self._inner.wrap(kernel.namespaces, "create")
         self._inner.wrap(kernel.interfaces, "apply")
-        kernel.iptables.defer_apply = self._inner.block(kernel.iptables.defer_apply)  # type: ignore[method-assign]
+        kernel.packet_filter.defer_apply = self._inner.block(kernel.packet_filter.defer_apply)  # type: ignore[method-assign]
         self._inner.wrap(PostCommit, "note", "announce")
         self._inner.wrap(reconciler.attach, "plug", "prepare")
 

@@ -224,7 +224,7 @@ def open_gated(
     inner = open_kernel()
     managers: dict[str, Any] = {
         "namespaces": _Namespaces(gate, inner.namespaces),
-        "iptables": _Tables(gate, inner.iptables),
+        "packet_filter": _Tables(gate, inner.packet_filter),
         "conntrack": _Connections(gate, inner.conntrack),
         "announcer": _Announcer(gate, inner.announcer),
     }

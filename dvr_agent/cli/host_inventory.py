@@ -183,7 +183,7 @@ class Host:
 
     def tables(self, namespace: str) -> tuple[Table, ...]:
         """Return the tables of a namespace that have chains of ours, with these chains only."""
-        return tuple(table for table in self.kernel.iptables.observe(namespace, _TABLES) if table.chains)
+        return tuple(table for table in self.kernel.packet_filter.observe(namespace, _TABLES) if table.chains)
 
     def translations(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
         """Return (router id, floating IP) → (fixed IP, namespace) of each DNAT rule of ours."""
@@ -192,7 +192,7 @@ class Host:
             if namespace.prefix == names.FIP:
                 continue
             try:
-                tables = self.kernel.iptables.observe(namespace.name, ((4, "nat"),))
+                tables = self.kernel.packet_filter.observe(namespace.name, ((4, "nat"),))
             except NamespaceGoneError:
                 continue
             for floating_ip, fixed_ip in dnat_pairs(rules_of(tables)):

@@ -125,7 +125,7 @@ def _namespace(host: Host, text: str) -> str:
 
 
 def _rules(host: Host, namespace: str) -> dict[str, Any]:
-    return {"namespace": namespace, "rules": host.kernel.iptables.save(namespace).splitlines()}
+    return {"namespace": namespace, "rules": host.kernel.packet_filter.save(namespace).splitlines()}
 
 
 def router(args: argparse.Namespace, out: Output) -> int:

@@ -255,7 +255,7 @@ class Kernel:
 
     namespaces: NamespaceManager
     interfaces: InterfacePlumber
-    iptables: PacketFilter
+    packet_filter: PacketFilter
     nftables: NftablesManager
     conntrack: Conntrack
     announcer: Announcer

@@ -122,7 +122,7 @@ class Drafts:
             without_link_locals=known.without_link_locals,
             forwardings=known.forwardings,
             is_master=known.is_master,
-            missing_helpers=missing_helpers(self._kernel.iptables, view),
+            missing_helpers=missing_helpers(self._kernel.packet_filter, view),
         )
         return Draft(view, allocated, self._desired(view, allocated))
 

@@ -247,7 +247,7 @@ class _Run:
                     self._try(partial(self._commit_now, [one]), refused)
 
     def _commit_now(self, steps: Iterable[_TableStep]) -> None:
-        with self._kernel.iptables.defer_apply() as pending:
+        with self._kernel.packet_filter.defer_apply() as pending:
             for step in steps:
                 pending.replace(step.namespace, step.table)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dvr_agent.desired.common import FAMILIES
 from dvr_agent.desired.conntrack_helpers import TRANSPORTS, kernel_name, served_helpers
 from dvr_agent.desired.host_view import HostView, MissingHelper
-from dvr_agent.reconcile.reader import IptablesReader
+from dvr_agent.reconcile.reader import FilterTables
 from dvr_agent.state.namespace import NamespaceState
 
 
-def missing_helpers(iptables: IptablesReader, view: HostView) -> frozenset[MissingHelper]:
+def missing_helpers(tables: FilterTables, view: HostView) -> frozenset[MissingHelper]:
     """Return which of the router's conntrack helpers this kernel lacks, by family and protocol.
 
     The kernel would refuse the whole table for one of them.
@@ -20,7 +20,7 @@ def missing_helpers(iptables: IptablesReader, view: HostView) -> frozenset[Missi
     for helper in served_helpers(view):
         transport, name = TRANSPORTS.get(helper.protocol), kernel_name(helper)
         if transport is not None:
-            families = iptables.helper_families(name, transport)
+            families = tables.helper_families(name, transport)
             found |= {MissingHelper(one, name, transport) for one in FAMILIES if one not in families}
     return frozenset(found)
 

@@ -118,7 +118,7 @@ def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:
 def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
     """Return the objects of ours in a namespace; None if there are none, or no such namespace."""
     try:
-        tables = tuple(filter(has_own_chains, kernel.iptables.observe(namespace, ALL_TABLES)))
+        tables = tuple(filter(has_own_chains, kernel.packet_filter.observe(namespace, ALL_TABLES)))
         stale_tables = tuple(filter(has_own_chains, kernel.nftables.observe(namespace)))
         rules = _own_rules(kernel, namespace)
         limited = not namespace.startswith(names.FIP)
@@ -145,7 +145,7 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
 
     :raises NamespaceGoneError: the namespace is gone
     """
-    theirs = [*kernel.nftables.observe(own.namespace), *kernel.iptables.observe(own.namespace, ALL_TABLES)]
+    theirs = [*kernel.nftables.observe(own.namespace), *kernel.packet_filter.observe(own.namespace, ALL_TABLES)]
     if not any(map(has_l3_agent_chains, theirs)):
         return [NO_CHAINS]
     present = {effect for table in theirs for describe in _DESCRIBERS for effect in describe(table, ours=False)}
@@ -171,7 +171,7 @@ def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:
 
     :raises KernelError: some objects are left, and the call may be repeated
     """
-    with kernel.iptables.defer_apply() as pending:
+    with kernel.packet_filter.defer_apply() as pending:
         for one in own:
             if kernel.namespaces.exists(one.namespace):
                 for table in one.tables:

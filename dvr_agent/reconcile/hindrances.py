@@ -87,7 +87,7 @@ class HostHindrances:
     def _in_fip(self, namespace: str) -> Iterator[str]:
         if not self._kernel.namespaces.exists(namespace):
             return
-        yield from _by_policy(namespace, self._kernel.iptables.observe(namespace, _FILTERS))
+        yield from _by_policy(namespace, self._kernel.packet_filter.observe(namespace, _FILTERS))
         for chain in self._kernel.nftables.dropping(namespace):
             yield f"namespace {namespace}: {chain.text}"
 
@@ -98,7 +98,7 @@ class HostHindrances:
         """
         if not families:
             return
-        tables = self._kernel.iptables.observe("", [key for key in _FILTERS if key[0] in families])
+        tables = self._kernel.packet_filter.observe("", [key for key in _FILTERS if key[0] in families])
         closed = [table for table in tables if "FORWARD" in table.dropping]
         policies = [(table.family, f"{table.text}: the policy of FORWARD is DROP") for table in closed]
         chains = [(family, one.text) for one in self._kernel.nftables.dropping("") for family in one.families]

@@ -165,5 +165,5 @@ def floating_ips(kernel: KernelReader, router_id: str) -> list[str]:
 
 def nat_tables(kernel: KernelReader, namespace: str) -> list[Table]:
     """Return the tables that translate IPv4, with stale chains too: after a start the rules may be there only."""
-    tables = [*kernel.iptables.observe(namespace, [(4, "nat")]), *kernel.nftables.observe(namespace)]
+    tables = [*kernel.packet_filter.observe(namespace, [(4, "nat")]), *kernel.nftables.observe(namespace)]
     return [table for table in tables if table.key == (4, "nat")]

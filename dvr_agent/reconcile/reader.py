@@ -59,7 +59,7 @@ class InterfaceReader(Protocol):
         """Read what bandwidth limits have dropped."""
 
 
-class IptablesReader(Protocol):
+class FilterTables(Protocol):
     """Reads legacy packet filter tables: our chains, and those of neutron-l3-agent."""
 
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
@@ -97,7 +97,7 @@ class KernelReader(Protocol):
         """Links, addresses, routes, rules, neighbours and sysctls."""
 
     @property
-    def iptables(self) -> IptablesReader:
+    def packet_filter(self) -> FilterTables:
         """Packet filter tables."""
 
     @property

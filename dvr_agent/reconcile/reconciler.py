@@ -68,7 +68,7 @@ class RouterReconciler:
         self.memory = HostMemory.empty(kernel, state_path, newer_wins)
         self.planner = Planner(kernel, attach, self.services, settings, self.memory)
         self._executor = Executor(kernel, attach)
-        self.table_check = TableCheck(kernel.iptables, kernel.interfaces, self.memory)
+        self.table_check = TableCheck(kernel.packet_filter, kernel.interfaces, self.memory)
         self._files = AllocationFiles(state_path)
 
     def load(self) -> None:
@@ -210,7 +210,7 @@ class RouterReconciler:
         :raises TablesLockedError: another program holds it
         """
         changes = any(job.changes.tables for job in jobs if not job.changes.remove)
-        return self.kernel.iptables.reserve() if changes else nullcontext()
+        return self.kernel.packet_filter.reserve() if changes else nullcontext()
 
     def remove(self, router_id: str) -> Result:
         """Remove a router's own objects, and shared parts that no router uses any more."""

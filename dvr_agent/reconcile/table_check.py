@@ -15,7 +15,7 @@ from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.memory import CheckedTables, HostMemory
 from dvr_agent.reconcile.plan_lines import table_text
-from dvr_agent.reconcile.reader import InterfaceReader, IptablesReader
+from dvr_agent.reconcile.reader import FilterTables, InterfaceReader
 from dvr_agent.state.diff import table_changes
 from dvr_agent.state.filter import Table
 from dvr_agent.state.namespace import NamespaceState, thing_of
@@ -38,8 +38,8 @@ class TableCheck:
     It also notices another program's policy DROP that comes or goes: a job warns about it.
     """
 
-    def __init__(self, iptables: IptablesReader, interfaces: InterfaceReader, memory: HostMemory) -> None:
-        self._iptables, self._interfaces, self._memory = iptables, interfaces, memory
+    def __init__(self, tables: FilterTables, interfaces: InterfaceReader, memory: HostMemory) -> None:
+        self._tables, self._interfaces, self._memory = tables, interfaces, memory
 
     def find_changed(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose tables differ, cannot be read, or drop packets otherwise than before.
@@ -78,7 +78,7 @@ class TableCheck:
         """
         name = desired.name
         try:
-            found = self._iptables.observe(name, [table.key for table in desired.tables])
+            found = self._tables.observe(name, [table.key for table in desired.tables])
             limits = self._interfaces.limits(name, desired.ownership) if desired.limits else desired.limits
         except DvrError as exc:  # the job says it
             return [Difference((name, "tables"), str(exc))]

@@ -48,11 +48,11 @@ class PacketFilterReader:
         :param keys: the tables that may have chains of ours
         :raises KernelError: a table could not be read
         """
-        iptables = self._kernel.iptables
+        packet_filter = self._kernel.packet_filter
         if state.name in self._clean:
-            return replace(state, tables=iptables.observe(state.name, keys))
+            return replace(state, tables=packet_filter.observe(state.name, keys))
         wanted = frozenset(keys)
-        found = iptables.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
+        found = packet_filter.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
         tables = tuple(table for table in found if table.key in wanted or table.chains)
         stale_tables = self._kernel.nftables.observe(state.name)
         if not stale_tables and not any(map(has_l3_agent_chains, tables)):

@@ -36,7 +36,7 @@ def _of_router(kernel: KernelReader, router_id: str, state: DesiredRouter) -> It
         if part is None or not any(map(_counts, part.tables)):
             continue
         try:
-            counts = kernel.iptables.counts(part.name, MANGLE)
+            counts = kernel.packet_filter.counts(part.name, MANGLE)
             drops = kernel.interfaces.limit_drops(part.name) if part.limits else ()
         except DvrError:  # its job says it
             continue

@@ -22,14 +22,14 @@ KEYS = [SNAT.key, KEEP.key]
 class TestIptables:
     def test_a_new_namespace_has_nothing_of_ours(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
-        assert kernel.iptables.observe(A, KEYS) == (Table(*SNAT.key), Table(*KEEP.key))
-        assert kernel.iptables.save(A) == ""
+        assert kernel.packet_filter.observe(A, KEYS) == (Table(*SNAT.key), Table(*KEEP.key))
+        assert kernel.packet_filter.save(A) == ""
 
     def test_what_is_replaced_reads_back_in_the_order_asked_for(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT, KEEP)
-        assert kernel.iptables.observe(A, KEYS) == (SNAT, KEEP)
-        assert kernel.iptables.observe(A, KEYS[::-1]) == (KEEP, SNAT)
+        assert kernel.packet_filter.observe(A, KEYS) == (SNAT, KEEP)
+        assert kernel.packet_filter.observe(A, KEYS[::-1]) == (KEEP, SNAT)
 
     def test_rules_that_are_there_to_count_can_be_read_with_their_counters(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
@@ -39,9 +39,9 @@ class TestIptables:
         )
         table = make_table(4, "mangle", {"PREROUTING": rules})
         replace_tables(kernel, table)
-        assert kernel.iptables.observe(A, [table.key]) == (table,)
-        assert [tuple(one) for one in kernel.iptables.counts(A, table.key)] == [(rule, 0, 0) for rule in rules]
-        assert kernel.iptables.counts(A, (4, "raw")) == ()
+        assert kernel.packet_filter.observe(A, [table.key]) == (table,)
+        assert [tuple(one) for one in kernel.packet_filter.counts(A, table.key)] == [(rule, 0, 0) for rule in rules]
+        assert kernel.packet_filter.counts(A, (4, "raw")) == ()
 
     def test_each_changed_table_is_committed_once_and_an_unchanged_one_never(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
@@ -49,7 +49,7 @@ class TestIptables:
         assert kernel.counters.commits == 2
         replace_tables(kernel, SNAT, KEEP)
         assert kernel.counters.commits == 2
-        with kernel.iptables.defer_apply() as pending:
+        with kernel.packet_filter.defer_apply() as pending:
             pending.replace(A, KEEP)
             pending.replace(A, Table(*SNAT.key))
             pending.replace(A, make_table(4, "nat", {"PREROUTING": (FilterRule(Verdict("ACCEPT")),)}))
@@ -58,30 +58,30 @@ class TestIptables:
     def test_the_last_word_in_a_block_counts(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, Table(*SNAT.key), SNAT)
-        assert kernel.iptables.observe(A, [SNAT.key]) == (SNAT,)
+        assert kernel.packet_filter.observe(A, [SNAT.key]) == (SNAT,)
 
     def test_an_empty_table_removes_all_of_ours(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT)
         replace_tables(kernel, Table(*SNAT.key))
-        assert kernel.iptables.observe(A, [SNAT.key]) == (Table(*SNAT.key),)
-        assert kernel.iptables.save(A) == ""
+        assert kernel.packet_filter.observe(A, [SNAT.key]) == (Table(*SNAT.key),)
+        assert kernel.packet_filter.save(A) == ""
 
     def test_what_is_withdrawn_is_gone_and_what_is_there_of_others_is_not_asked_for(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT, KEEP)
-        with kernel.iptables.defer_apply() as pending:
+        with kernel.packet_filter.defer_apply() as pending:
             pending.withdraw(A, SNAT.key)
             pending.withdraw(A, (6, "mangle"))
-        assert kernel.iptables.observe(A, KEYS) == (Table(*SNAT.key), KEEP)
+        assert kernel.packet_filter.observe(A, KEYS) == (Table(*SNAT.key), KEEP)
         assert kernel.counters.commits == 3
 
     def test_the_last_word_counts_for_what_is_withdrawn_too(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
-        with kernel.iptables.defer_apply() as pending:
+        with kernel.packet_filter.defer_apply() as pending:
             pending.withdraw(A, SNAT.key)
             pending.replace(A, SNAT)
-        assert kernel.iptables.observe(A, [SNAT.key]) == (SNAT,)
+        assert kernel.packet_filter.observe(A, [SNAT.key]) == (SNAT,)
 
     def test_there_is_nothing_of_the_other_agent_in_nf_tables(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
@@ -94,7 +94,7 @@ class TestIptables:
             kernel.nftables.observe("nowhere")
 
     def test_helpers_are_known_by_protocol_and_family(self, kernel: Kernel) -> None:
-        helpers = kernel.iptables.helper_families
+        helpers = kernel.packet_filter.helper_families
         assert (helpers("ftp", "tcp"), helpers("pptp", "tcp")) == ({4, 6}, {4})
         assert helpers("ftp", "udp") == helpers("h323", "tcp") == helpers("nonsense", "tcp") == set()
         assert kernel.counters.total() == 0
@@ -103,33 +103,33 @@ class TestIptables:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT)
         before = kernel.counters.commits
-        with contextlib.suppress(ZeroDivisionError), kernel.iptables.defer_apply() as pending:
+        with contextlib.suppress(ZeroDivisionError), kernel.packet_filter.defer_apply() as pending:
             pending.replace(A, Table(*SNAT.key))
             pending.replace(A, KEEP)
             raise ZeroDivisionError
-        assert kernel.iptables.observe(A, KEYS) == (SNAT, Table(*KEEP.key))
+        assert kernel.packet_filter.observe(A, KEYS) == (SNAT, Table(*KEEP.key))
         assert kernel.counters.commits == before
 
     def test_inside_the_block_nothing_has_happened_yet(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
-        with kernel.iptables.defer_apply() as pending:
+        with kernel.packet_filter.defer_apply() as pending:
             pending.replace(A, SNAT)
-            assert kernel.iptables.observe(A, [SNAT.key]) == (Table(*SNAT.key),)
-        assert kernel.iptables.observe(A, [SNAT.key]) == (SNAT,)
+            assert kernel.packet_filter.observe(A, [SNAT.key]) == (Table(*SNAT.key),)
+        assert kernel.packet_filter.observe(A, [SNAT.key]) == (SNAT,)
 
     def test_one_block_serves_several_namespaces(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         kernel.namespaces.create(B)
-        with kernel.iptables.defer_apply() as pending:
+        with kernel.packet_filter.defer_apply() as pending:
             pending.replace(A, SNAT)
             pending.replace(B, KEEP)
-        assert kernel.iptables.observe(A, KEYS) == (SNAT, Table(*KEEP.key))
-        assert kernel.iptables.observe(B, KEYS) == (Table(*SNAT.key), KEEP)
+        assert kernel.packet_filter.observe(A, KEYS) == (SNAT, Table(*KEEP.key))
+        assert kernel.packet_filter.observe(B, KEYS) == (Table(*SNAT.key), KEEP)
 
     def test_the_saved_text_is_what_the_operators_tool_prints(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT, KEEP)
-        text = kernel.iptables.save(A)
+        text = kernel.packet_filter.save(A)
         if HostFilter.backend == "nftables":
             assert "snat to ip saddr map @fip_out" in text
             assert "10.0.0.4 : 203.0.113.5" in text
@@ -142,7 +142,7 @@ class TestIptables:
 
     def test_a_missing_namespace_is_told_apart(self, kernel: Kernel) -> None:
         with pytest.raises(NamespaceGoneError, match="nowhere"):
-            kernel.iptables.observe("nowhere", KEYS)
+            kernel.packet_filter.observe("nowhere", KEYS)
         with pytest.raises(NamespaceGoneError, match="nowhere"):
             replace_tables(kernel, SNAT, namespace="nowhere")
 
@@ -152,7 +152,7 @@ class TestIptables:
         bad = make_table(4, "nat", {"POSTROUTING": (FilterRule(Jump("dvr-nowhere")),)})
         with pytest.raises(KernelError):
             replace_tables(kernel, bad)
-        assert kernel.iptables.observe(A, [SNAT.key]) == (SNAT,)
+        assert kernel.packet_filter.observe(A, [SNAT.key]) == (SNAT,)
 
 
 class TestConntrack:

@@ -105,7 +105,7 @@ class TestObserve:
         join(kernel)
         before = kernel.counters.total()
         see(kernel, sysctls=[FORWARD])
-        kernel.iptables.observe(A, [(4, "nat")])
+        kernel.packet_filter.observe(A, [(4, "nat")])
         kernel.namespaces.list()
         assert kernel.counters.total() == before
 

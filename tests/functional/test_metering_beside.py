@@ -66,7 +66,7 @@ def metered(variant: str) -> list[str]:
 
 
 def replace(kernel: Kernel, table: Table) -> None:
-    with kernel.iptables.defer_apply() as pending:
+    with kernel.packet_filter.defer_apply() as pending:
         pending.replace(NS, table)
 
 
@@ -80,7 +80,7 @@ def test_a_takeover_leaves_what_both_agents_share(kernel: Kernel, variant: str) 
     assert metered(variant) == before
     saved = lab.in_netns(NS, f"iptables-{variant}-save")
     assert set(re.findall(r"neutron-l3-agent-\w+", saved)) == {"neutron-l3-agent-local"}
-    assert kernel.iptables.observe(NS, [FILTER.key]) == (FILTER,)
+    assert kernel.packet_filter.observe(NS, [FILTER.key]) == (FILTER,)
     assert kernel.nftables.observe(NS) == ()
     assert kernel.nftables.remove(NS) == 0
 
@@ -89,7 +89,7 @@ def test_our_changes_and_our_withdrawal_leave_its_chains_and_counters(kernel: Ke
     replace(kernel, FILTER)
     restore(LEGACY)
     before = metered(LEGACY)
-    with kernel.iptables.defer_apply() as pending:
+    with kernel.packet_filter.defer_apply() as pending:
         pending.withdraw(NS, FILTER.key)
     replace(kernel, FILTER)
     replace(kernel, make_table(4, "filter", {"INPUT": (FilterRule(Verdict("ACCEPT")),)}))

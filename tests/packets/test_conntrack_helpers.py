@@ -113,7 +113,7 @@ def test_a_helper_that_the_kernel_lacks_is_left_out_alone(world: World) -> None:
             assert re.findall(r"-j CT --helper (\S+)", "\n".join(lines)) == names
     router.helpers.clear()
     world.apply(router)
-    assert world.reconciler.kernel.iptables.observe(router.snat_namespace, [(4, "raw")])[0].chains == ()
+    assert world.reconciler.kernel.packet_filter.observe(router.snat_namespace, [(4, "raw")])[0].chains == ()
 
 
 def listener(netns: str, port: int) -> socket.socket:

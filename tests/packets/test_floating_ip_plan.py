@@ -79,7 +79,7 @@ def test_whatever_stops_a_floating_ip_is_told_of_it(world: World, router: Router
         if change is not None:
             kernel.interfaces.apply(namespace, [change])
         elif isinstance(item, Table):
-            with kernel.iptables.defer_apply() as pending:
+            with kernel.packet_filter.defer_apply() as pending:
                 pending.replace(namespace, make_table(item.family, item.name, {}))
         lines = told(world, router)
         for address in (LOCAL, CENTRAL):

@@ -63,7 +63,7 @@ def join(kernel: Kernel, near: Link = NEAR_LINK, far: Link = FAR_LINK) -> None:
 
 
 def replace_tables(kernel: Kernel, *tables: Table, namespace: str = A) -> None:
-    with kernel.iptables.defer_apply() as pending:
+    with kernel.packet_filter.defer_apply() as pending:
         for table in tables:
             pending.replace(namespace, table)
 

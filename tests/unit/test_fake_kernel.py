@@ -67,13 +67,13 @@ def test_a_block_can_break_between_two_tables() -> None:
     fake.fail("iptables.commit", nth=2)
 
     def block() -> None:
-        with kernel.iptables.defer_apply() as pending:
+        with kernel.packet_filter.defer_apply() as pending:
             for table in TABLES:
                 pending.replace("a", table)
 
     with pytest.raises(KernelError):
         block()
-    assert kernel.iptables.observe("a", [table.key for table in TABLES]) == (
+    assert kernel.packet_filter.observe("a", [table.key for table in TABLES]) == (
         TABLES[0],
         Table(4, "nat"),
         Table(4, "raw"),

@@ -69,7 +69,7 @@ def plans(bench: Bench, router: Router) -> dict[str, list[str]]:
 
 
 def set_table(bench: Bench, namespace: str, table: Table) -> None:
-    with bench.kernel.iptables.defer_apply() as pending:
+    with bench.kernel.packet_filter.defer_apply() as pending:
         pending.replace(namespace, table)
 
 
