@@ -49,7 +49,9 @@ class HaPorts:
         """Return the router of the answer before, or of an earlier process; empty if there is none."""
         stored = self._routers.get(router_id)
         if stored is not None and stored.draft is not None:
-            found = json.loads(stored.draft.text)
+            # Where this host never takes part in VRRP no answer has the port: that is seen without decoding.
+            text = stored.draft.text
+            found = json.loads(text) if PORT.encode() in text else {}
         else:
             found = (self._cache.read(router_id) or {}).get("router")
         return found if isinstance(found, dict) else {}
