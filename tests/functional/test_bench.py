@@ -28,10 +28,11 @@ def test_every_method_makes_the_same_objects_and_the_table_says_so() -> None:
     rows = {line[:58].strip(): line[58:].split() for line in done.stdout.splitlines()}
     assert rows["same objects by all methods"] == ["yes"]
     assert rows["kernel writes of the resyncs"] == ["0"]
-    for label in ("build: ours ÷ floor (aim ≤ 1.3)", "build: commands ÷ ours", "one FIP added", "one router removed",
-                  "resident memory, MB"):  # fmt: skip
+    # Of a no-op resync the milliseconds: its ratio is printed as 0.00 where the build was slow.
+    for label in ("build: ours ÷ floor (aim ≤ 1.3)", "build: commands ÷ ours", "no-op resync per router",
+                  "one FIP added", "one router removed", "resident memory, MB"):  # fmt: skip
         assert float(rows[label][0]) > 0, label
-    assert float(rows["no-op resync ÷ build (aim ≤ 0.05)"][0]) >= 0  # 0.00 where the build was slow
+    assert float(rows["no-op resync ÷ build (aim ≤ 0.05)"][0]) >= 0
 
 
 @pytest.mark.full

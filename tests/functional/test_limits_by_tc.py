@@ -14,29 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import KernelError
-from dvr_agent.extensions import Extension
 from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.nftables import limit_messages, limit_probe
 from dvr_agent.kernel.nftables.limit_probe import choose_layout, choose_tc
 from dvr_agent.kernel.nftables.limits import HostLayout
-from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, remove_own_objects
-from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.limit import DIRECTIONS, MAX_RATE, Direction, make_limit
 from dvr_agent.state.ownership import Ownership
 from tests.support import lab
 from tests.support.contract_world import FAR, NEAR, A, B, add, change, join, remove
 from tests.support.qos_recordings import QG, RECORDED, RFP
-from tests.support.recorded_documents import MODES, load_features
+from tests.support.qos_site import QROUTER, ROUTER, SNAT, start
+from tests.support.recorded_documents import load_features
 from tests.support.tc_limits import filters, qdiscs, tc_limits
 
-ROUTER = "a01acca2-c3a8-4c19-8739-368a62da985b"
-QROUTER, SNAT = f"qrouter-{ROUTER}", f"snat-{ROUTER}"
 PLACES = ((QROUTER, RFP), (SNAT, QG))
-SERVED = frozenset({Extension.FIP_QOS, Extension.GATEWAY_IP_QOS})
 EVERYTHING = Ownership(limited=("rfp-", "qg-"))
 LEAVING = make_limit(NEAR, "leaving", "203.0.113.6", 1000, 800)
 ENTERING = make_limit(NEAR, "entering", "203.0.113.6", 2000, 6000)
@@ -50,15 +44,6 @@ def by_tc(host: lab.Host) -> Iterator[None]:
         pytest.skip(f"this kernel has no police action: {lacking}")
     yield
     HostLimits.by_tc, HostLimits.reason = before
-
-
-def start(host: lab.Host, state_path: Path) -> RouterReconciler:
-    network = load_features("q5_qos", "compute1").gateway
-    assert network is not None
-    settings = HostSettings("compute1", MODES["compute1"], extensions=SERVED)
-    made = make_reconciler(settings, {network.network_id: host.bridge("br-ext")}, state_path)
-    made.load()
-    return made
 
 
 def reconcile(host: lab.Host, state_path: Path, scenario: str = "q5_qos") -> list[str]:

@@ -5,6 +5,7 @@ After each job a plan is made that reads everything (``Planner.plan``): it must 
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -51,6 +52,21 @@ class Agent:
 
     def differs(self, router: Router) -> bool:
         return bool(self.reconciler.planner.plan(router))
+
+
+@contextlib.contextmanager
+def started_again(agent: Agent, state_path: Path, *routers: Router) -> Iterator[Agent]:
+    """Build routers, and start another agent on them, which has begun its first resync."""
+    for one in routers:
+        agent.once(one)
+    agent.reconciler.flush()
+    again = Agent(state_path)
+    again.reads = agent.reads
+    try:
+        again.reconciler.begin_resync([(one.id, one) for one in routers])
+        yield again
+    finally:
+        again.judge.close()
 
 
 @pytest.fixture
@@ -108,13 +124,7 @@ def test_after_a_start_one_job_that_reads_is_enough(
     host: lab.Host, agent: Agent, router: Router, tmp_path: Path
 ) -> None:
     router, other = with_fips(router, 8), with_fips(make_router("two", 2), 7)
-    for one in (router, other):
-        agent.once(one)
-    agent.reconciler.flush()
-    again = Agent(tmp_path)
-    again.reads = agent.reads
-    try:
-        again.reconciler.begin_resync([(one.id, one) for one in (router, other)])
+    with started_again(agent, tmp_path, router, other) as again:
         for one in (router, other):
             assert not again.once(one, in_resync=True).plan
             assert qrouter(one) in again.reads
@@ -124,8 +134,6 @@ def test_after_a_start_one_job_that_reads_is_enough(
         lab.in_netns(FIP, "ip", "route", "del", f"{other.floating_ips[0].address}/32")
         assert again.once(other).plan
         assert not again.differs(other)
-    finally:
-        again.judge.close()
 
 
 def test_a_copy_that_was_read_before_its_namespace_was_heard_vouches_for_nothing(
@@ -133,18 +141,11 @@ def test_a_copy_that_was_read_before_its_namespace_was_heard_vouches_for_nothing
 ) -> None:
     """The fip namespace comes to be heard in the middle of a resync, after another program has changed a slice."""
     router, other = with_fips(router, 8), with_fips(make_router("two", 2), 7)
-    for one in (router, other):
-        agent.once(one)
-    agent.reconciler.flush()
-    again = Agent(tmp_path)
-    try:
-        again.reconciler.begin_resync([(one.id, one) for one in (router, other)])
+    with started_again(agent, tmp_path, router, other) as again:
         again.reconciler.reconcile(router, in_resync=True)
         lab.in_netns(FIP, "ip", "route", "del", f"{other.floating_ips[0].address}/32")
         again.once(other, in_resync=True)
         assert not again.differs(other)
-    finally:
-        again.judge.close()
 
 
 def test_what_has_no_event_is_left_to_audits(agent: Agent, router: Router) -> None:
