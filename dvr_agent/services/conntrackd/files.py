@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from dvr_agent import securefiles
-from dvr_agent.errors import ServiceError
-from dvr_agent.services.files import read_text, remove_file, write
+from dvr_agent.services.files import make_directory, read_text, remove_file, write
 from dvr_agent.services.ha_files import BACKUP, CONNTRACKD, CONNTRACKD_CONFIG, PRIMARY, remove_files
 
 
@@ -65,10 +64,7 @@ class ConntrackdFiles:
 
         :raises ServiceError: naming the file
         """
-        try:
-            securefiles.ensure_directory(self._directory)
-        except OSError as exc:
-            raise ServiceError(f"{self._directory} cannot be made: {exc.strerror}") from exc
+        make_directory(self._directory)
         write(self._marker, "")
 
     def mark_read(self) -> None:
