@@ -90,6 +90,8 @@ _RATIOS: list[Row] = [
     ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
     ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
     ("    in processor time", _ratio(lambda one: one.ours.restart_cpu / one.ours.build_cpu)),
+    ("  after a crash, which reads everything ÷ build", _ratio(lambda one: one.ours.crash / one.ours.build)),
+    ("    in processor time", _ratio(lambda one: one.ours.crash_cpu / one.ours.build_cpu)),
     (
         "last tenth of the build ÷ the first, in processor time",
         _ratio(lambda one: one.ours.last_tenth / one.ours.first_tenth),
@@ -108,7 +110,8 @@ _TIMES: list[Row] = [
     ("no-op resync per router", _per_router(lambda one: one.resync)),
     ("  the first after the build", _per_router(lambda one: one.first)),
     ("  documents parsed anew", _per_router(lambda one: one.full_sync)),
-    ("  after a restart, with reading the host", _per_router(lambda one: one.restart)),
+    ("  after a restart", _per_router(lambda one: one.restart)),
+    ("  after a crash, with reading the host", _per_router(lambda one: one.crash)),
     ("parsing one document", _per_router(lambda one: one.parse)),
     ("one FIP added", _once(lambda one: one.add)),
     ("  in processor time", _once(lambda one: one.add_cpu)),

@@ -182,6 +182,11 @@ class DriftJudge:
         if not self._has_judged_all():
             self._memory.trust.kept = None
 
+    @property
+    def recognised(self) -> int:
+        """Number of routers that were not read since an earlier process has kept them."""
+        return self._memory.trust.recognised
+
     def _has_judged_all(self) -> bool:
         """Judge all events so far; False if some were lost, or there are too many."""
         while not (judgement := self.judge()).lost:

@@ -52,12 +52,14 @@ class Trust:
 
     :ivar behind: events wait that were not looked at: nothing is trusted
     :ivar kept: what an earlier process trusted; None: nothing
+    :ivar recognised: number of routers that were trusted for its sake
     """
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self.behind = True
         self.kept: KeptTrust | None = None
+        self.recognised = 0
 
     def of(self, router_id: str) -> Vouched | None:
         """Return what the kernel has of a router, None if it has to be read."""
@@ -70,7 +72,10 @@ class Trust:
         if self.kept is None or self.behind or entry is None or not entry.heard.issuperset(names_of(state)):
             return None
         found = self.kept.take(router_id, state)
-        return Vouched(state, found.hindrances) if found is not None else None
+        if found is None:
+            return None
+        self.recognised += 1
+        return Vouched(state, found.hindrances)
 
     def all(self) -> Iterator[tuple[str, Vouched]]:
         """Yield the ids of all trusted routers, with what the kernel has of them."""

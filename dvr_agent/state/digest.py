@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 
 _PLAIN = frozenset({str, int, bool, float, bytes, type(None)})
-_values: dict[type, Callable[[object], Iterable[object]]] = {}
+_readers: dict[type, Callable[[object], Iterable[object]]] = {}
 """Dataclass → what returns the values of one, but for those that its comparison ignores."""
 
 
@@ -25,19 +26,21 @@ def _text(value: object) -> str:
     if kind in _PLAIN:
         return repr(value)
     if isinstance(value, tuple | list):
-        return f"{kind.__name__}({','.join(map(_text, value))})"
+        return f"{kind.__name__}({','.join([_text(one) for one in value])})"
     if isinstance(value, frozenset | set):
-        return f"{{{','.join(sorted(map(_text, value)))}}}"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(sorted(map(_text, value.items())))}}}"
-    values = _values.get(kind)
-    if values is None:
+        return f"{{{','.join(sorted([_text(one) for one in value]))}}}"
+    read = _readers.get(kind)
+    if read is None:
+        if isinstance(value, Mapping):
+            return f"{{{','.join(sorted([_text(one) for one in value.items()]))}}}"
         if not dataclasses.is_dataclass(value):
             return repr(value)
-        values = _values[kind] = _reader(kind)
-    return f"{kind.__name__}({','.join(map(_text, values(value)))})"
+        read = _readers[kind] = _reader(kind)
+    return f"{kind.__name__}({','.join([_text(one) for one in read(value)])})"
 
 
 def _reader(kind: type) -> Callable[[object], Iterable[object]]:
     names = [field.name for field in dataclasses.fields(kind) if field.compare]
+    if len(names) > 1:
+        return attrgetter(*names)
     return lambda value: [getattr(value, name) for name in names]
