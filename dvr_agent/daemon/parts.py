@@ -81,6 +81,7 @@ def _open_drift(settings: Settings, reconciler: RouterReconciler) -> DriftJudge 
         nftables = HostFilter.backend == "nftables" or limits_there
         kept = kept_events.take(settings, nftables)
         events = kept.events if kept is not None else DriftEvents(nftables)
+        reconciler.kernel.namespaces.on_new = events.listen_new
         judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
         if kept is not None:
             judge.trust_kept(kept.routers)

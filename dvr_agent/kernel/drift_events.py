@@ -77,10 +77,11 @@ AnyEvent = Event | RuleSetChange
 
 
 class _Ear(NamedTuple):
-    """A namespace that is heard: its number, and the inode it had when it got it."""
+    """A namespace that is heard: its number, the inode it had when it got it; ``is_whole``: heard since it is there."""
 
     number: int
     inode: int
+    is_whole: bool = False
 
 
 class Kept(NamedTuple):
@@ -178,9 +179,11 @@ class DriftEvents:
         """
         inode = netns.inode_of(name)
         ear = self._ears.get(name)
-        if inode is None or (ear is not None and ear.inode == inode):
-            return inode is not None
-        self._watch_names()
+        if inode is None:
+            return False
+        self._watch_names()  # also for a namespace that was heard before it had a name
+        if ear is not None and ear.inode == inode:
+            return True
         with contextlib.suppress(KernelError):
             fd = netns.open_namespace(name)
             try:
@@ -192,6 +195,22 @@ class DriftEvents:
             finally:
                 os.close(fd)
         return name in self._ears
+
+    def listen_new(self, name: str, descriptor: int) -> None:
+        """Hear a namespace that is being made, before anybody else can change it.
+
+        :param descriptor: of the namespace, whose name is not there yet
+        """
+        with contextlib.suppress(KernelError):
+            self._forget(name)
+            number = self._number(name, descriptor)
+            self._ears[name] = _Ear(number, os.fstat(descriptor).st_ino, is_whole=True)
+            self._names[number] = name
+
+    def hears_whole(self, name: str) -> bool:
+        """Return True if a namespace is heard since it is there."""
+        ear = self._ears.get(name)
+        return ear is not None and ear.is_whole
 
     def read(self, limit: int) -> tuple[list[AnyEvent], bool]:
         """Return the next events, of at most ``limit`` notifications from each socket, and whether there may be more.

@@ -98,6 +98,9 @@ class Events(Protocol):
     def is_kept(self, name: str) -> bool:
         """Return True if a namespace was heard without a gap since an earlier process."""
 
+    def hears_whole(self, name: str) -> bool:
+        """Return True if a namespace is heard since it is there."""
+
     def close(self) -> None:
         """Close everything."""
 
@@ -127,6 +130,7 @@ class DriftJudge:
         """Ids of those that were not read since."""
         self._is_left = False
         """All further events are for another process."""
+        memory.trust.hears_whole = events.hears_whole
 
     def judge(self, own: str = "") -> Judgement:
         """Read one batch of events.

@@ -15,7 +15,7 @@ the host memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -53,6 +53,7 @@ class Trust:
     :ivar behind: events wait that were not looked at: nothing is trusted
     :ivar kept: what an earlier process trusted; None: nothing
     :ivar recognised: number of routers that were trusted for its sake
+    :ivar hears_whole: says whether a namespace is heard since it is there
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,7 @@ class Trust:
         self.behind = True
         self.kept: KeptTrust | None = None
         self.recognised = 0
+        self.hears_whole: Callable[[str], bool] = lambda name: False
 
     def of(self, router_id: str) -> Vouched | None:
         """Return what the kernel has of a router, None if it has to be read."""
@@ -99,10 +101,15 @@ class Trust:
             entry.vouched = None
         self.kept = None
 
-    def vouch(self, router_id: str, vouched: Vouched) -> None:
-        """Trust a router after a job that has read it or could trust it, if its namespaces were heard before that."""
-        entry, state = self._entries.get(router_id), vouched.state
-        if entry is not None and state.shared_by_hosts is None and entry.heard.issuperset(names_of(state)):
+    def vouch(self, router_id: str, vouched: Vouched, new: Collection[str] = ()) -> None:
+        """Trust a router after a job that has made it, has read it or could trust it, if it was heard meanwhile.
+
+        :param new: its namespaces that the job has made
+        """
+        entry, state = self._entries.setdefault(router_id, _Entry()), vouched.state
+        if state.shared_by_hosts is None and all(
+            self.hears_whole(name) if name in new else self.hears(router_id, name) for name in names_of(state)
+        ):
             entry.vouched = vouched
 
     def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
@@ -114,9 +121,12 @@ class Trust:
             self.forget(router_id)
 
     def hears(self, router_id: str, namespace: str) -> bool:
-        """Return True if the events of a namespace of a router were heard before its present job began."""
+        """Return True if the events of a namespace of a router were heard before its present job began.
+
+        Or before the namespace was there, which the job may have made.
+        """
         entry = self._entries.get(router_id)
-        return entry is not None and namespace in entry.heard
+        return self.hears_whole(namespace) or (entry is not None and namespace in entry.heard)
 
     def forget(self, router_id: str) -> None:
         """Forget a router that has left the host."""

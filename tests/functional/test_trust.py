@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.desired import names
+from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.model.router import Router
@@ -66,10 +67,51 @@ def test_a_resync_of_a_trusted_router_reads_nothing_and_an_audit_everything(agen
     assert qrouter(router) in agent.reads
 
 
-def test_a_router_is_not_trusted_before_its_namespaces_are_heard(agent: Agent, router: Router) -> None:
+def test_what_a_job_has_made_is_trusted_at_once(agent: Agent, router: Router) -> None:
+    """Its namespaces are heard since before their names were there."""
     agent.once(router)
+    for wanted in (with_fips(router, 7), router):
+        assert agent.once(wanted).plan
+        assert agent.reads == []
+        assert not agent.differs(wanted)
+
+
+def test_what_another_program_does_while_a_job_makes_a_router_is_found(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespaces = agent.reconciler.kernel.namespaces
+    create = namespaces.create
+
+    def meddle(name: str) -> None:
+        create(name)
+        lab.run("ip", "-n", name, "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16", check=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(namespaces, "create", meddle)
+        agent.once(router)
+    assert agent.once(router).plan
+    assert not agent.differs(router)
+
+
+def test_a_namespace_that_another_program_made_is_not_trusted(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between the plan, which has seen that it was not there, and the first write."""
+    namespaces = agent.reconciler.kernel.namespaces
+    create = namespaces.create
+
+    def too_late(name: str) -> None:
+        lab.run("ip", "netns", "add", name, check=False)
+        lab.run("ip", "-n", name, "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16", check=False)
+        create(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(namespaces, "create", too_late)
+        with contextlib.suppress(DvrError):
+            agent.once(router)
     agent.once(router)
-    assert qrouter(router) in agent.reads
+    assert {qrouter(router), FIP} <= set(agent.reads)
+    assert not agent.differs(router)
 
 
 def test_after_a_start_one_job_that_reads_is_enough(
@@ -160,7 +202,6 @@ def test_a_removal_reads_nothing_and_leaves_nothing_in_the_fip_namespace(agent: 
     agent.reconciler.remove(router.id)
     assert agent.reads == []
     agent.judge.job_ended(router.id)
-    assert not agent.reconciler.memory.trust.hears(router.id, FIP)
     assert router.id not in agent.reconciler.memory.trust._entries
     wait_for(lambda: ip_of_fip() == before)  # the pair goes with the other namespace, in a while
     assert agent.reconciler.kernel.namespaces.list() == sorted([FIP, qrouter(others), names.SNAT + others.id])

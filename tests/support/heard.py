@@ -22,6 +22,7 @@ def hearing(reconciler: RouterReconciler, kept: Kept | None = None) -> DriftJudg
     events = DriftEvents(
         HostFilter.backend == "nftables", kept._replace(record=kept.record["events"]) if kept else None
     )
+    reconciler.kernel.namespaces.on_new = events.listen_new
     judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
     if kept is not None:
         judge.trust_kept({router_id: KeptRouter.from_json(one) for router_id, one in kept.record["routers"].items()})
