@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 
 from dvr_agent.desired import names
-from dvr_agent.desired.host_view import HostView, port_subnets
+from dvr_agent.desired.host_view import AddressPair, HostView, port_subnets
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import CtStateMatch, Dnat, Family, FilterRule, Snat, Verdict
@@ -62,21 +62,21 @@ def from_fixed(fixed: str, fip: str, random_fully: bool) -> FilterRule:
 
 
 @itemwise
-def inbound_rule(fip: FloatingIp, iif: str | None) -> FilterRule:
-    """Return :func:`to_fixed` of a floating IP."""
-    return to_fixed(str(fip.address), str(fip.fixed_address), iif)
+def inbound_rules(pairs: Sequence[AddressPair], iif: str | None) -> list[FilterRule]:
+    """Return :func:`to_fixed` of floating IPs."""
+    return [to_fixed(address, fixed, iif) for address, fixed in pairs]
 
 
 @itemwise
-def outbound_rule(fip: FloatingIp, random_fully: bool) -> FilterRule:
-    """Return :func:`from_fixed` of a floating IP."""
-    return from_fixed(str(fip.fixed_address), str(fip.address), random_fully)
+def outbound_rules(pairs: Sequence[AddressPair], random_fully: bool) -> list[FilterRule]:
+    """Return :func:`from_fixed` of floating IPs."""
+    return [from_fixed(fixed, address, random_fully) for address, fixed in pairs]
 
 
 @itemwise
-def _fixed_text(fip: FloatingIp, without: str | None) -> tuple[str, ...]:
-    """Return the fixed address of a floating IP, unless it is in an address scope."""
-    return () if without is not None and fip.fixed_scope == without else (str(fip.fixed_address),)
+def _fixed_texts(fips: Sequence[FloatingIp], without: str | None) -> list[tuple[str, ...]]:
+    """Return the fixed address of each floating IP, none of one that is in an address scope."""
+    return [() if without is not None and fip.fixed_scope == without else (str(fip.fixed_address),) for fip in fips]
 
 
 def port_link(device: str, port: RouterPort, distributed: bool = False) -> Link:
@@ -105,7 +105,7 @@ def outbound(
     """
     gateway = view.router.gateway
     scope = gateway.scope4 if gateway is not None else None
-    addresses = tuple(chain.from_iterable(_fixed_text.each(view.router.id, fips, scope)))
+    addresses = tuple(chain.from_iterable(_fixed_texts.each(view.router.id, fips, scope)))
     ports = [port for _, port in inside]
     networks = {str(subnet.cidr) for port in ports for _, subnet in port_subnets(port) if subnet.cidr.version == 4}
     networks |= {str(ip.network) for port in ports for ip in port.fixed_ips if ip.address.version == 4}

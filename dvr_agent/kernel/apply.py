@@ -39,6 +39,7 @@ from dvr_agent.state.sysctl import Sysctl
 
 LOG = logging.getLogger(__name__)
 
+
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters, missing: Missing) -> None:
     """Make the changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
     with job_sockets.netlink(namespace, counters) as sock:
