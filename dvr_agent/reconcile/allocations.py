@@ -233,26 +233,23 @@ class Allocations:
         if None in found:
             if self._unread:
                 self._reserve_priorities()
-            for fip, known in zip(fips, found, strict=True):
-                if known is None:
-                    self._allocate_priority(fip, fips)
+            new = [fip for fip, known in zip(fips, found, strict=True) if known is None]
+            for fip in self._priorities.allocate_all(new):
+                self._share_priority(fip, fips)
             found = [*map(self._priority, fips)]
         return tuple([(fip, priority) for fip, priority in zip(fips, found, strict=True) if priority is not None])
 
     def _priority(self, fip: str) -> int | None:
         return self._shared.get(fip) or self._priorities.get(fip)
 
-    def _allocate_priority(self, fip: str, fips: Iterable[str]) -> None:
-        """Allocate a priority that no other floating IP has, or, if there is none, none of the router's.
+    def _share_priority(self, fip: str, fips: Iterable[str]) -> None:
+        """Give a floating IP a priority that none of its router has; there is none that no other floating IP has.
 
         :param fips: the router's; its namespace has no others
         :raises AllocationError: these have all priorities
         """
-        if self._priorities.full:
-            taken = {priority for one in fips if (priority := self._priority(one)) is not None}
-            self._shared[fip] = self._priorities.first(fip, taken.__contains__)
-        else:
-            self._priorities.allocate(fip)
+        taken = {priority for one in fips if (priority := self._priority(one)) is not None}
+        self._shared[fip] = self._priorities.first(fip, [taken])
 
     def _reserve_priorities(self) -> None:
         """Reserve the priorities of routers that were not in sync yet; of the others all are allocated.

@@ -275,8 +275,10 @@ class Planner:
     ) -> NamespaceJob:
         """Compare one namespace, and check the outer sides of its unchanged ports unless events vouch for them."""
         changes = diff(observed, desired)
-        new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
-        ports = [link.origin for link in desired.links if isinstance(link.origin, Port) and link.name not in new]
+        ports = [link.origin for link in desired.links if isinstance(link.origin, Port)]
+        if ports:
+            new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
+            ports = [port for port in ports if port.device not in new]
         wrong = self._attach.check(ports) if ports and observed is not None and not trusted else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
         return NamespaceJob(changes, first, repair, names.PORT_PREFIXES)

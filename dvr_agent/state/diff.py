@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -101,7 +103,8 @@ def _announcements(wanted: Collection[Announcement], changes: Collection[Change]
     """Select the announcements of objects that are added or changed, one per address."""
     if not wanted or not changes:
         return ()
-    added = {change.item for change in changes if change.action is not Action.REMOVE}
+    kinds = {type(one.because) for one in wanted}
+    added = {change.item for change in changes if type(change.item) in kinds and change.action is not Action.REMOVE}
     found = {(one.device, one.address): one for one in wanted if one.because in added}
     return tuple(found.values())
 
@@ -136,15 +139,22 @@ def _kind_changes(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -
 
 def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> Iterator[Change]:
     """Compare objects that are their own identity: added or removed, never changed."""
-    for item in _by_text(wanted - found):
-        yield Change(Action.ADD, item)
+    yield from _added(_by_text(wanted - found))
     for item in _by_text(found - wanted):
         yield Change(Action.REMOVE, item, item)
 
 
+_change: Callable[[tuple[object, ...]], Change] = partial(tuple.__new__, Change)
+"""Makes a change of its values; in half the time of a call of the class."""
+
+
+def _added(items: Iterable[Any]) -> Iterator[Change]:
+    return map(_change, zip(repeat(Action.ADD), items, repeat(None)))
+
+
 def _by_text(items: Collection[Any], key: Callable[[Any], Hashable] | None = None) -> list[Any]:
-    """Sort objects by their text, or by that of their key."""
-    texts = map(str, items if key is None else map(key, items))
+    """Sort objects, which are tuples, by their text, or by that of their key."""
+    texts = map(tuple.__repr__, items) if key is None else map(str, map(key, items))
     return [item for _, item in sorted(zip(texts, items, strict=True), key=itemgetter(0))]
 
 
@@ -156,10 +166,11 @@ def _keyed_changes(
     by_key: dict[Hashable, list[Any]] = {}
     for item in found - wanted:
         by_key.setdefault(key(item), []).append(item)
-    for item in _by_text(wanted - found, key):
-        if not by_key:
-            yield Change(Action.ADD, item)
-            continue
+    new = _by_text(wanted - found, key)
+    if not by_key:
+        yield from _added(new)
+        return
+    for item in new:
         same_key = by_key.get(key(item))
         if not same_key:
             yield Change(Action.ADD, item)
