@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import chain
 
 from dvr_agent.desired import names
@@ -44,33 +43,17 @@ DNATED = CtStateMatch(frozenset({"DNAT"}))
 ACCEPT = Verdict("ACCEPT")
 DROP = Verdict("DROP")
 
-KEPT_RULES = 16384
-"""Rules of floating IPs that are kept: each desired state of a router has the same objects, so that states of thousands
-of floating IPs are compared by identity."""
-
-
-@lru_cache(maxsize=KEPT_RULES)
-def to_fixed(fip: str, fixed: str, iif: str | None = None) -> FilterRule:
-    """Return the rule by which what comes to a floating IP goes to its fixed IP."""
-    return FilterRule(Dnat(fixed), dst=f"{fip}/32", iif=iif)
-
-
-@lru_cache(maxsize=KEPT_RULES)
-def from_fixed(fixed: str, fip: str, random_fully: bool) -> FilterRule:
-    """Return the rule by which a fixed IP goes out as its floating IP."""
-    return FilterRule(Snat(fip, random_fully), src=f"{fixed}/32")
-
 
 @itemwise
 def inbound_rules(pairs: Sequence[AddressPair], iif: str | None) -> list[FilterRule]:
-    """Return :func:`to_fixed` of floating IPs."""
-    return [to_fixed(address, fixed, iif) for address, fixed in pairs]
+    """Return the rules by which what comes to floating IPs goes to their fixed IPs."""
+    return [FilterRule(Dnat(fixed), None, f"{address}/32", iif) for address, fixed in pairs]
 
 
 @itemwise
 def outbound_rules(pairs: Sequence[AddressPair], random_fully: bool) -> list[FilterRule]:
-    """Return :func:`from_fixed` of floating IPs."""
-    return [from_fixed(fixed, address, random_fully) for address, fixed in pairs]
+    """Return the rules by which fixed IPs go out as their floating IPs."""
+    return [FilterRule(Snat(address, random_fully), f"{fixed}/32") for address, fixed in pairs]
 
 
 @itemwise

@@ -372,12 +372,11 @@ def _rules_and_routes(jobs: Iterable[NamespaceJob]) -> tuple[set[str], dict[str,
     about: set[str] = set()
     added: dict[str, AddedRoutes] = {}
     for job in jobs:
-        for change in job.changes.items:
-            item = change.item
-            if isinstance(item, Rule):
-                about.add(subject(item) or "")
-            elif isinstance(item, Route) and change.action is Action.ADD:
-                added.setdefault(job.changes.namespace, set()).add(item.key)
+        changes = job.changes.items
+        about |= {subject(item) or "" for _action, item, _old in changes if isinstance(item, Rule)}
+        if Action.REMOVE in [action for action, _item, _old in changes]:  # else nobody asks
+            routes = {item.key for action, item, _ in changes if isinstance(item, Route) and action is Action.ADD}
+            added.setdefault(job.changes.namespace, set()).update(routes)
     return about - {""}, added
 
 

@@ -137,11 +137,9 @@ def _kind_changes(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -
     return _whole_changes(found, wanted) if key is None else _keyed_changes(kind, key, found, wanted)
 
 
-def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> Iterator[Change]:
+def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> list[Change]:
     """Compare objects that are their own identity: added or removed, never changed."""
-    yield from _added(_by_text(wanted - found))
-    for item in _by_text(found - wanted):
-        yield Change(Action.REMOVE, item, item)
+    return [*_added(_by_text(wanted - found)), *_removed(_by_text(found - wanted))]
 
 
 _change: Callable[[tuple[object, ...]], Change] = partial(tuple.__new__, Change)
@@ -152,6 +150,10 @@ def _added(items: Iterable[Any]) -> Iterator[Change]:
     return map(_change, zip(repeat(Action.ADD), items, repeat(None)))
 
 
+def _removed(items: Iterable[Any]) -> Iterator[Change]:
+    return (Change(Action.REMOVE, item, item) for item in items)
+
+
 def _by_text(items: Collection[Any], key: Callable[[Any], Hashable] | None = None) -> list[Any]:
     """Sort objects, which are tuples, by their text, or by that of their key."""
     texts = map(tuple.__repr__, items) if key is None else map(str, map(key, items))
@@ -160,7 +162,7 @@ def _by_text(items: Collection[Any], key: Callable[[Any], Hashable] | None = Non
 
 def _keyed_changes(
     kind: AnyKind, key: Callable[[Any], Hashable], found: frozenset[Any], wanted: frozenset[Any]
-) -> Iterator[Change]:
+) -> list[Change]:
     """Compare objects that have an identity and a value that can be changed in place."""
     # The kernel can have several routes of one identity (``ip route append``): one stays, the others are removed.
     by_key: dict[Hashable, list[Any]] = {}
@@ -168,20 +170,20 @@ def _keyed_changes(
         by_key.setdefault(key(item), []).append(item)
     new = _by_text(wanted - found, key)
     if not by_key:
-        yield from _added(new)
-        return
+        return [*_added(new)]
+    changes = []
     for item in new:
         same_key = by_key.get(key(item))
         if not same_key:
-            yield Change(Action.ADD, item)
+            changes.append(Change(Action.ADD, item))
             continue
         old = next((one for one in same_key if kind.same(one, item)), None) or min(same_key, key=str)
         same_key.remove(old)
         if not kind.same(old, item):
-            yield Change(Action.CHANGE, item, old)
+            changes.append(Change(Action.CHANGE, item, old))
     if kind.removable:
-        for item in sorted((item for rest in by_key.values() for item in rest), key=str):
-            yield Change(Action.REMOVE, item, item)
+        changes += _removed(sorted((item for rest in by_key.values() for item in rest), key=str))
+    return changes
 
 
 def _unflushed(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -> frozenset[Any]:

@@ -109,7 +109,7 @@ def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> S
     :param units: pairs of floating IP and fixed IP
     """
     relevant = [change for change in changes if type(change.item) in (Address, Route)]
-    if not any(change.action is Action.REMOVE for change in relevant):
+    if Action.REMOVE not in [change.action for change in relevant]:
         return NO_SIDES
     found: dict[tuple[type, Action], set[str]] = {}
     for change in relevant:
