@@ -64,12 +64,15 @@ def _fixed_neighbours(
     members: Sequence[SubnetPort], subnet_id: str, device: str, own_ports: frozenset[str]
 ) -> list[list[Neighbour]]:
     """Return the neighbours of the fixed IPs of each port in a subnet; the router's own ports are none."""
-    return [
-        [Neighbour(str(address), device, member.mac) for where, address in member.addresses if where == subnet_id]
-        if member.id not in own_ports
-        else []
-        for member in members
-    ]
+    found: list[list[Neighbour]] = []
+    for member in members:  # of which there are thousands: no comprehension, which is a call, for each
+        of_member: list[Neighbour] = []
+        found.append(of_member)
+        if member.id not in own_ports:
+            for where, address in member.addresses:
+                if where == subnet_id:
+                    of_member.append(Neighbour(str(address), device, member.mac))
+    return found
 
 
 def _csnat_neighbours(view: HostView, subnet: Subnet, device: str) -> Iterator[Neighbour]:

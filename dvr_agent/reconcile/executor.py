@@ -373,9 +373,10 @@ def _rules_and_routes(jobs: Iterable[NamespaceJob]) -> tuple[set[str], dict[str,
     added: dict[str, AddedRoutes] = {}
     for job in jobs:
         changes = job.changes.items
-        about |= {subject(item) or "" for _action, item, _old in changes if isinstance(item, Rule)}
-        if Action.REMOVE in [action for action, _item, _old in changes]:  # else nobody asks
-            routes = {item.key for action, item, _ in changes if isinstance(item, Route) and action is Action.ADD}
+        about |= {subject(change.item) or "" for change in changes if isinstance(change.item, Rule)}
+        if Action.REMOVE in [change.action for change in changes]:  # else nobody asks
+            new = [change.item for change in changes if change.action is Action.ADD]
+            routes = {item.key for item in new if isinstance(item, Route)}
             added.setdefault(job.changes.namespace, set()).update(routes)
     return about - {""}, added
 

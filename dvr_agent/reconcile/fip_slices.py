@@ -146,8 +146,8 @@ class FipRoutes:
         Two routers never take turns: what is desired was granted by the register of claims, or not conceded.
         """
         namespace, routes = changes.namespace, self._routes
-        is_taken = [type(item) is Route and (namespace, item.dst) in routes for _action, item, _old in changes.items]
-        if not any(is_taken):
+        added = [change.item for change in changes.items if type(change.item) is Route]
+        if not any((namespace, route.dst) in routes for route in added):
             return changes
         items = tuple(self._taken_over(namespace, change) for change in changes.items)
         return replace(changes, items=items) if items != changes.items else changes

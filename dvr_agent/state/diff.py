@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from itertools import repeat
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
@@ -154,21 +153,20 @@ def _removed(items: Iterable[Any]) -> Iterator[Change]:
     return (Change(Action.REMOVE, item, item) for item in items)
 
 
-def _by_text(items: Collection[Any], key: Callable[[Any], Hashable] | None = None) -> list[Any]:
-    """Sort objects, which are tuples, by their text, or by that of their key."""
-    texts = map(tuple.__repr__, items) if key is None else map(str, map(key, items))
-    return [item for _, item in sorted(zip(texts, items, strict=True), key=itemgetter(0))]
+def _by_text(items: Iterable[Any]) -> list[Any]:
+    """Sort objects, which are tuples, by their text: some of their values cannot be compared."""
+    return sorted(items, key=tuple.__repr__)
 
 
 def _keyed_changes(
-    kind: AnyKind, key: Callable[[Any], Hashable], found: frozenset[Any], wanted: frozenset[Any]
+    kind: AnyKind, key: Callable[[Any], Any], found: frozenset[Any], wanted: frozenset[Any]
 ) -> list[Change]:
     """Compare objects that have an identity and a value that can be changed in place."""
     # The kernel can have several routes of one identity (``ip route append``): one stays, the others are removed.
     by_key: dict[Hashable, list[Any]] = {}
     for item in found - wanted:
         by_key.setdefault(key(item), []).append(item)
-    new = _by_text(wanted - found, key)
+    new = sorted(wanted - found, key=key)
     if not by_key:
         return [*_added(new)]
     changes = []
