@@ -119,11 +119,13 @@ class EncodedRules(NamedTuple):
     """The rules of a table, encoded.
 
     :ivar chains: rules of each chain; those of built-in chains are the jumps to ours
+    :ivar turns: number and rule by which packets leave a chain, or go to another one for a while
     :ivar entries: of each chain
     :ivar reached: of each chain, how many of its entries are reached from each hook; its policy is the last entry
     """
 
     chains: Mapping[str, tuple[FilterRule, ...]]
+    turns: Mapping[str, Sequence[tuple[int, FilterRule]]]
     entries: Mapping[str, Sequence[bytes]]
     reached: Mapping[str, Mapping[int, int]]
 
@@ -139,12 +141,13 @@ def encode_rules(table: Table, owner: str = "") -> EncodedRules:
         builtin: tuple([_jump(chain) for found, chain in table.jumps if found == builtin]) for builtin in builtins
     }
     chains |= {chain.name: chain.rules for chain in table.chains}
-    reached, entries = _reached(chains, builtins), dict[str, list[bytes]]()
+    turns = {name: _turns(rules) if rules else () for name, rules in chains.items()}
+    reached, entries = _reached(chains, turns, builtins), dict[str, list[bytes]]()
     for name, rules in chains.items():
         found = entries[name] = []
-        for first, last, hooks in _portions(reached[name], len(rules)):
+        for first, last, hooks in _portions(reached[name], len(rules)) if rules else ():
             found += _entries.each(f"{owner} {name}", rules[first:last], table.family, hooks)
-    return EncodedRules(chains, entries, reached)
+    return EncodedRules(chains, turns, entries, reached)
 
 
 def encode_table(initial: InitialTable, table: Table, rules: EncodedRules | None = None) -> FreshTable:
@@ -156,7 +159,7 @@ def encode_table(initial: InitialTable, table: Table, rules: EncodedRules | None
     layout = LAYOUTS[table.family]
     builtins = BUILTINS[table.name]
     policies = dict(zip(builtins, initial.policies, strict=True))
-    chains, encoded, reached = rules or encode_rules(table)
+    chains, turns, encoded, reached = rules or encode_rules(table)
     entries: list[bytes] = []
     heads: dict[str, int] = {}
     for name, found in encoded.items():
@@ -170,8 +173,8 @@ def encode_table(initial: InitialTable, table: Table, rules: EncodedRules | None
     sizes = [*map(len, entries)]
     offsets = [0, *accumulate(sizes)]
     packed = bytearray().join(entries)
-    for name, its_rules in chains.items():
-        for number, rule in _turns(its_rules):
+    for name, found_turns in turns.items():
+        for number, rule in found_turns:
             if isinstance(rule.target, Jump):
                 end = offsets[heads[name] + number + 1]
                 _VERDICT.pack_into(packed, end - _VERDICT_SIZE + EXTENSION.size, offsets[heads[rule.target.chain]])
@@ -212,16 +215,19 @@ def _entries(rules: Sequence[FilterRule], family: Family, hooks: int) -> list[by
     return found
 
 
-def _reached(chains: Mapping[str, tuple[FilterRule, ...]], builtins: Iterable[str]) -> dict[str, dict[int, int]]:
+def _reached(
+    chains: Mapping[str, tuple[FilterRule, ...]],
+    turns: Mapping[str, Sequence[tuple[int, FilterRule]]],
+    builtins: Iterable[str],
+) -> dict[str, dict[int, int]]:
     """Return :attr:`EncodedRules.reached`."""
     found: dict[str, dict[int, int]] = {name: {} for name in chains}
 
     def walk_chain(name: str, hook: int) -> None:
         if hook in found[name]:
             return  # it was here before, or the chains are a loop, which the kernel refuses
-        rules = chains[name]
-        found[name][hook] = len(rules) + 1
-        for number, rule in _turns(rules):
+        found[name][hook] = len(chains[name]) + 1
+        for number, rule in turns[name]:
             if isinstance(rule.target, Jump):
                 walk_chain(rule.target.chain, hook)
             elif rule == FilterRule(rule.target):  # nothing behind it is reached

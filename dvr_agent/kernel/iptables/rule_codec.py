@@ -135,8 +135,30 @@ def _around_addresses(
     return head, rest.split(address_bytes(_AIM, 4))
 
 
-@lru_cache(maxsize=1 << 11)
 def _encode(rule: FilterRule, family: Family) -> bytes:
+    """Encode a rule by that with other devices: those of each router have names of their own, of one length."""
+    iif, oif = rule.iif, rule.oif
+    if iif is None and oif is None:
+        return _encode_checked(rule, family)
+    names = b"".join([_encode_interface(one.value if isinstance(one, Not) else one)[0] for one in (iif, oif)])
+    alike = FilterRule(rule.target, rule.src, rule.dst, _alike(iif), _alike(oif), rule.protocol, rule.matches)
+    try:
+        entry, at = _encode_checked(alike, family), 4 * LAYOUTS[family].address_size
+    except ValueError:
+        return _encode_checked(rule, family)  # for the words of the error
+    return entry[:at] + names + entry[at + len(names) :]
+
+
+def _alike(name: str | Not | None) -> str | Not | None:
+    """Return the name of another interface that is encoded like this one."""
+    if isinstance(name, Not):
+        return Not(str(_alike(name.value)))
+    return name if name is None or name.endswith("+") else "x" * len(name.encode())
+
+
+@lru_cache(maxsize=1 << 11)
+def _encode_checked(rule: FilterRule, family: Family) -> bytes:
+    """Encode a rule, and check that it will be read back as it is."""
     layout = LAYOUTS[family]
     _check_protocol(rule)
     ip = _encode_ip(rule, layout)
