@@ -103,7 +103,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
             *_announced.each(view.router.id, external),
             *(Announcement(proxy.device, proxy.dst, proxy) for proxy in proxies),
         ),
-        outbound=outbound(view, view.central_fips, central.inside, inner),
+        outbound=outbound(view, view.central_fips, view.central_pairs, central.inside, inner),
     )
     return state, used
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import AddressPair, HostView, port_subnets
@@ -56,12 +55,6 @@ def outbound_rules(pairs: Sequence[AddressPair], random_fully: bool) -> list[Fil
     return [FilterRule(Snat(address, random_fully), f"{fixed}/32") for address, fixed in pairs]
 
 
-@itemwise
-def _fixed_texts(fips: Sequence[FloatingIp], without: str | None) -> list[tuple[str, ...]]:
-    """Return the fixed address of each floating IP, none of one that is in an address scope."""
-    return [() if without is not None and fip.fixed_scope == without else (str(fip.fixed_address),) for fip in fips]
-
-
 def port_link(device: str, port: RouterPort, distributed: bool = False) -> Link:
     """Make the link of a Neutron port.
 
@@ -77,18 +70,24 @@ def port_addresses(device: str, port: RouterPort) -> list[Address]:
 
 
 def outbound(
-    view: HostView, fips: tuple[FloatingIp, ...], inside: Iterable[tuple[str, RouterPort]], routes: Iterable[Route]
+    view: HostView,
+    fips: Sequence[FloatingIp],
+    pairs: Sequence[AddressPair],
+    inside: Iterable[tuple[str, RouterPort]],
+    routes: Iterable[Route],
 ) -> Outbound:
     """Select the connections to delete when the namespace starts to translate their address to a floating IP.
 
     An address in the external network's address scope is routed without translation: its connections stay.
 
+    :param pairs: addresses of these floating IPs
     :param inside: internal devices of the namespace, with their ports
     :param routes: routes of the main table by those devices
     """
     gateway = view.router.gateway
     scope = gateway.scope4 if gateway is not None else None
-    addresses = tuple(chain.from_iterable(_fixed_texts.each(view.router.id, fips, scope)))
+    translated = zip(fips, pairs, strict=True)
+    addresses = tuple([fixed for fip, (_, fixed) in translated if scope is None or fip.fixed_scope != scope])
     ports = [port for _, port in inside]
     networks = {str(subnet.cidr) for port in ports for _, subnet in port_subnets(port) if subnet.cidr.version == 4}
     networks |= {str(ip.network) for port in ports for ip in port.fixed_ips if ip.address.version == 4}

@@ -88,7 +88,7 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
         sysctls=frozenset(_sysctls(view, redirects)),
         limits=local_limits(view) if pair is not None else NO_LIMITS,
         tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
-        outbound=outbound(view, view.local_fips, devices, routes),
+        outbound=outbound(view, view.local_fips, view.local_pairs, devices, routes),
     )
     return state, used
 

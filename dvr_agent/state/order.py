@@ -132,7 +132,7 @@ def _leads(change: Change, led: Collection[str]) -> bool:
         return item not in KERNEL_RULES
     if not isinstance(item, Route) or item.hops[0].gateway is None:
         return False
-    return change.action is Action.CHANGE or subject(item) in led
+    return change.action is Action.CHANGE or (item.table == MAIN_TABLE and item.dst.removesuffix("/32") in led)
 
 
 def _arrives(change: Change, sides: Sides) -> bool:
