@@ -113,6 +113,10 @@ class Allocator(Generic[V]):
         """Return the value of a key, None if it has none."""
         return self._values.get(key)
 
+    def known(self, keys: Iterable[str]) -> list[V | None]:
+        """Return :meth:`get` of each key."""
+        return [self._values.get(key) for key in keys]
+
     def owner(self, value: V) -> str | None:
         """Return the key that has a value, None if the value is free."""
         return self._owner.get(value)
