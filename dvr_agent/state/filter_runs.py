@@ -6,12 +6,12 @@ back equals what was desired when both are in one form (:func:`canonical`), by w
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
-from socket import AF_INET, AF_INET6, inet_pton
 from typing import Literal
 
 from dvr_agent.state.filter import (
@@ -332,7 +332,17 @@ def address_of(host: str) -> bytes:
 
     :raises ValueError: it is none
     """
-    try:
-        return inet_pton(AF_INET6 if ":" in host else AF_INET, host.partition("/")[0])
-    except OSError:
-        raise ValueError(f"{host} is no address of a host") from None
+    text = host.partition("/")[0]
+    if ":" in text:
+        return ipaddress.IPv6Address(text).packed
+    try:  # many times as fast as ipaddress; rules have canonical addresses
+        packed = bytes(map(_OCTETS.__getitem__, text.split(".")))
+    except KeyError:
+        packed = b""
+    if len(packed) != _IPV4_SIZE:
+        raise ValueError(f"{host} is no address of a host")
+    return packed
+
+
+_OCTETS = {str(number): number for number in range(256)}
+_IPV4_SIZE = 4
