@@ -74,19 +74,19 @@ def _send(
 ) -> list[tuple[Announcement, OSError]]:
     """Send all announcements; returns those that failed."""
     failures = []
-    sources: dict[str, Source] = {}
+    devices: dict[str, AnnouncingDevice] = {}
     for one in announcements:
         try:
-            if one.device not in sources:
-                sources[one.device] = Source(_mac(sock, one.device), arp)
-            for protocol, frame in sources[one.device].frames(one.address):
+            if one.device not in devices:
+                devices[one.device] = AnnouncingDevice(_mac(sock, one.device), arp)
+            for protocol, frame in devices[one.device].frames(one.address):
                 sock.sendto(frame, (one.device, protocol))
         except OSError as exc:
             failures.append((one, exc))
     return failures
 
 
-class Source:
+class AnnouncingDevice:
     """Makes the frames that announce addresses by one device.
 
     :param mac: of the device

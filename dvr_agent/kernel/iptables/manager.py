@@ -213,6 +213,8 @@ class _TableUpdate:
         """
         if self.opened.exists(self.desired.key):
             return self.plan(self.opened.read_existing(self.desired.key))
+        if not self.desired.chains:
+            return False
         try:
             self.rules = encode_rules(self.desired, self.opened.namespace)
         except ValueError:
@@ -220,7 +222,7 @@ class _TableUpdate:
                 for rule in chain.rules:
                     self._encode(chain.name, rule)  # which one is it?
             raise
-        return bool(self.desired.chains)
+        return True
 
     def write_fresh(self) -> bool:
         """Write a table that did not exist when it was planned; False: libiptc has to do it."""
