@@ -311,11 +311,12 @@ class ClaimRegister:
         :param before: keys that it claims until now
         """
         kept, age = set(), self._age(owner)
+        alone: dict[str, tuple[_Claimant, ...]] = {}  # mostly one object for all keys of a router
         for key, thing in wanted:
             kept.add(key)
             found = self._claimants.get(key, ())
             if not found:
-                self._claimants[key] = (_Claimant(owner, thing, age),)
+                self._claimants[key] = alone.get(thing) or alone.setdefault(thing, (_Claimant(owner, thing, age),))
                 continue
             if len(found) == 1 and found[0].owner == owner and found[0].thing == thing:  # as before, and nobody else's
                 continue

@@ -120,7 +120,7 @@ _HOST, _AIM = "203.0.113.171", "198.51.100.187"
 """Addresses of the entry after which others are made."""
 
 
-@lru_cache(maxsize=1 << 10)
+@lru_cache(maxsize=1 << 6)
 def _around_addresses(
     random_fully: bool | None, by_source: bool, iif: str | Not | None, oif: str | Not | None, hooks: int
 ) -> tuple[bytes, list[bytes]]:
