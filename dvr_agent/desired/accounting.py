@@ -7,6 +7,7 @@ directions.  ``reconcile/traffic.py`` reads the counters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from dvr_agent.desired.host_view import HostView
@@ -37,15 +38,19 @@ def sent_rules(view: HostView, fips: tuple[FloatingIp, ...], device: str) -> tup
 
 
 @itemwise
-def _received(fip: FloatingIp, device: str) -> FilterRule:
-    comment = CommentMatch(f"{_RECEIVED}{fip.address}")
-    return FilterRule(COUNT, dst=f"{fip.address}/32", iif=device, matches=(comment,))
+def _received(fips: Sequence[FloatingIp], device: str) -> list[FilterRule]:
+    return [
+        FilterRule(COUNT, dst=f"{fip.address}/32", iif=device, matches=(CommentMatch(f"{_RECEIVED}{fip.address}"),))
+        for fip in fips
+    ]
 
 
 @itemwise
-def _sent(fip: FloatingIp, device: str) -> FilterRule:
-    comment = CommentMatch(f"{_SENT}{fip.address}")
-    return FilterRule(COUNT, src=f"{fip.fixed_address}/32", oif=device, matches=(comment,))
+def _sent(fips: Sequence[FloatingIp], device: str) -> list[FilterRule]:
+    return [
+        FilterRule(COUNT, src=f"{fip.fixed_address}/32", oif=device, matches=(CommentMatch(f"{_SENT}{fip.address}"),))
+        for fip in fips
+    ]
 
 
 def counted(rule: FilterRule) -> Counted | None:

@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -113,6 +113,10 @@ class Allocator(Generic[V]):
         """Return the value of a key, None if it has none."""
         return self._values.get(key)
 
+    def known(self, keys: Iterable[str]) -> list[V | None]:
+        """Return :meth:`get` of each key."""
+        return [self._values.get(key) for key in keys]
+
     def owner(self, value: V) -> str | None:
         """Return the key that has a value, None if the value is free."""
         return self._owner.get(value)
@@ -122,14 +126,23 @@ class Allocator(Generic[V]):
 
         :raises AllocationError: the pool is used up
         """
-        if key in self._values:
-            return self._values[key]
-        if not self.full:
-            value = self.first(key, lambda one: one in self._owner or one in self._reserved)
-            self._take(key, value)
+        if self.allocate_all([key]):
+            raise self._none_left(key)
+        return self._values[key]
+
+    def allocate_all(self, keys: Iterable[str]) -> list[str]:
+        """Give each key a value unless it has one; returns the keys for which none is left."""
+        values, owner, left = self._values, self._owner, []
+        for key in keys:
+            if key in values:
+                continue
+            if len(owner) + len(self._reserved) >= len(self._pool) and self.full:
+                left.append(key)
+                continue
+            value = values[key] = self.first(key, (owner, self._reserved))
+            owner[value] = key
             self.dirty = True
-            return value
-        raise self._none_left(key)
+        return left
 
     @property
     def full(self) -> bool:
@@ -137,16 +150,20 @@ class Allocator(Generic[V]):
         size = len(self._pool)
         return len(self._owner) + len(self._reserved) >= size and len(self._owner.keys() | self._reserved) >= size
 
-    def first(self, key: str, is_taken: Callable[[V], bool]) -> V:
-        """Return the first value from a hash of the key on that is not taken; nothing is allocated.
+    def first(self, key: str, taken: Collection[Container[V]]) -> V:
+        """Return the first value from a hash of the key on that is in none of the containers; nothing is allocated.
 
         :raises AllocationError: all are taken
         """
-        size = len(self._pool)
+        pool = self._pool
+        size = len(pool)
         start = int.from_bytes(sha256(key.encode()).digest()[:8]) % size
-        for step in range(size):
-            value = self._pool[(start + step) % size]
-            if not is_taken(value):
+        for step in range(start, start + size):
+            value = pool[step % size]
+            for found in taken:
+                if value in found:
+                    break
+            else:
                 return value
         raise self._none_left(key)
 

@@ -5,7 +5,7 @@ It is ``snat-<router id>`` of a distributed router; of a legacy one ``qrouter-<r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dvr_agent.desired import names, ndp_proxy
@@ -19,15 +19,15 @@ from dvr_agent.desired.common import (
     NOT_DNATED,
     QROUTER_OWNERSHIP,
     has_family,
-    inbound_rule,
+    inbound_rules,
     outbound,
-    outbound_rule,
+    outbound_rules,
     port_addresses,
     port_link,
 )
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import CentralNamespace, HostView, address_text
+from dvr_agent.desired.host_view import AddressPair, CentralNamespace, HostView
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.port_forwarding import forwarding_addresses, forwarding_rules
 from dvr_agent.desired.qos import central_limits, with_known_limits
@@ -103,7 +103,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
             *_announced.each(view.router.id, external),
             *(Announcement(proxy.device, proxy.dst, proxy) for proxy in proxies),
         ),
-        outbound=outbound(view, view.central_fips, central.inside, inner),
+        outbound=outbound(view, view.central_fips, view.central_pairs, central.inside, inner),
     )
     return state, used
 
@@ -111,18 +111,18 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
 def _external_addresses(view: HostView, outside: Outside | None) -> tuple[Address, ...]:
     if outside is None:
         return ()
-    fips = _address.each(view.router.id, address_text.each(view.router.id, view.central_fips), outside.device)
+    fips = _addresses.each(view.router.id, view.central_pairs, outside.device)
     return (*port_addresses(*outside), *fips, *forwarding_addresses(view, outside.device))
 
 
 @itemwise
-def _address(text: str, device: str) -> Address:
-    return Address(device, f"{text}/32")
+def _addresses(pairs: Sequence[AddressPair], device: str) -> list[Address]:
+    return [Address(device, f"{address}/32") for address, _fixed in pairs]
 
 
 @itemwise
-def _announced(address: Address) -> Announcement:
-    return Announcement(address.device, address.ip, address)
+def _announced(addresses: Sequence[Address]) -> list[Announcement]:
+    return [Announcement(address.device, address.ip, address) for address in addresses]
 
 
 def _routes(
@@ -238,10 +238,10 @@ def _nat(view: HostView, outside: Outside | None, metadata: HostSettings | None)
         return {"PREROUTING": first}
     qg, gateway = outside
     gateway_ip = next((str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4), None)
-    fips, random = view.central_fips, view.settings.random_fully
-    dnat = inbound_rule.each(view.router.id, fips, None)
+    pairs, random = view.central_pairs, view.settings.random_fully
+    dnat = inbound_rules.each(view.router.id, pairs, None)
     forwarded = forwarding_rules(view)
-    snat = [*outbound_rule.each(view.router.id, fips, random)]
+    snat = [*outbound_rules.each(view.router.id, pairs, random)]
     if gateway_ip is None:
         return {"PREROUTING": (*first, *dnat, *forwarded), "OUTPUT": dnat, "POSTROUTING": tuple(snat)}
     to_gateway = Snat(gateway_ip, random)

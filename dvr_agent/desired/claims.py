@@ -8,7 +8,7 @@ documents has a thing is decided by ``dvr_agent.reconcile.claims``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -139,13 +139,18 @@ def _of_fips(router: Router, gateway: RouterPort, parts: Parts) -> Iterator[Clai
         "_pf_floatingips": parts.forwarding,
     }
     for section, fips in listed.items():
-        yield from _of_fip.each(router.id, fips, section, gateway.network_id, router.id)
+        yield from _fip_claims.each(router.id, fips, section, gateway.network_id, router.id)
 
 
 @itemwise
-def _of_fip(fip: FloatingIp | ForwardingIp, section: str, network_id: str, router_id: str) -> Claim:
-    path = _path(section, fip.id, "floating_ip_address")
-    return Claim(address_key(network_id, fip.address), router_id, path, str(fip.address))
+def _fip_claims(
+    fips: Sequence[FloatingIp | ForwardingIp], section: str, network_id: str, router_id: str
+) -> list[Claim]:
+    prefix = address_key(network_id, "")
+    return [
+        Claim(prefix + address, router_id, _path(section, fip.id, "floating_ip_address"), address)
+        for fip, address in zip(fips, [str(fip.address) for fip in fips], strict=True)
+    ]
 
 
 def is_of_fip(router: Router, key: str) -> bool:

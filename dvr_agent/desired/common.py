@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Iterable, Sequence
 
 from dvr_agent.desired import names
-from dvr_agent.desired.host_view import HostView, port_subnets
+from dvr_agent.desired.host_view import AddressPair, HostView, port_subnets
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import CtStateMatch, Dnat, Family, FilterRule, Snat, Verdict
@@ -44,39 +42,17 @@ DNATED = CtStateMatch(frozenset({"DNAT"}))
 ACCEPT = Verdict("ACCEPT")
 DROP = Verdict("DROP")
 
-KEPT_RULES = 16384
-"""Rules of floating IPs that are kept: each desired state of a router has the same objects, so that states of thousands
-of floating IPs are compared by identity."""
 
-
-@lru_cache(maxsize=KEPT_RULES)
-def to_fixed(fip: str, fixed: str, iif: str | None = None) -> FilterRule:
-    """Return the rule by which what comes to a floating IP goes to its fixed IP."""
-    return FilterRule(Dnat(fixed), dst=f"{fip}/32", iif=iif)
-
-
-@lru_cache(maxsize=KEPT_RULES)
-def from_fixed(fixed: str, fip: str, random_fully: bool) -> FilterRule:
-    """Return the rule by which a fixed IP goes out as its floating IP."""
-    return FilterRule(Snat(fip, random_fully), src=f"{fixed}/32")
+@itemwise
+def inbound_rules(pairs: Sequence[AddressPair], iif: str | None) -> list[FilterRule]:
+    """Return the rules by which what comes to floating IPs goes to their fixed IPs."""
+    return [FilterRule(Dnat(fixed), None, f"{address}/32", iif) for address, fixed in pairs]
 
 
 @itemwise
-def inbound_rule(fip: FloatingIp, iif: str | None) -> FilterRule:
-    """Return :func:`to_fixed` of a floating IP."""
-    return to_fixed(str(fip.address), str(fip.fixed_address), iif)
-
-
-@itemwise
-def outbound_rule(fip: FloatingIp, random_fully: bool) -> FilterRule:
-    """Return :func:`from_fixed` of a floating IP."""
-    return from_fixed(str(fip.fixed_address), str(fip.address), random_fully)
-
-
-@itemwise
-def _fixed_text(fip: FloatingIp, without: str | None) -> tuple[str, ...]:
-    """Return the fixed address of a floating IP, unless it is in an address scope."""
-    return () if without is not None and fip.fixed_scope == without else (str(fip.fixed_address),)
+def outbound_rules(pairs: Sequence[AddressPair], random_fully: bool) -> list[FilterRule]:
+    """Return the rules by which fixed IPs go out as their floating IPs."""
+    return [FilterRule(Snat(address, random_fully), f"{fixed}/32") for address, fixed in pairs]
 
 
 def port_link(device: str, port: RouterPort, distributed: bool = False) -> Link:
@@ -94,18 +70,24 @@ def port_addresses(device: str, port: RouterPort) -> list[Address]:
 
 
 def outbound(
-    view: HostView, fips: tuple[FloatingIp, ...], inside: Iterable[tuple[str, RouterPort]], routes: Iterable[Route]
+    view: HostView,
+    fips: Sequence[FloatingIp],
+    pairs: Sequence[AddressPair],
+    inside: Iterable[tuple[str, RouterPort]],
+    routes: Iterable[Route],
 ) -> Outbound:
     """Select the connections to delete when the namespace starts to translate their address to a floating IP.
 
     An address in the external network's address scope is routed without translation: its connections stay.
 
+    :param pairs: addresses of these floating IPs
     :param inside: internal devices of the namespace, with their ports
     :param routes: routes of the main table by those devices
     """
     gateway = view.router.gateway
     scope = gateway.scope4 if gateway is not None else None
-    addresses = tuple(chain.from_iterable(_fixed_text.each(view.router.id, fips, scope)))
+    translated = zip(fips, pairs, strict=True)
+    addresses = tuple([fixed for fip, (_, fixed) in translated if scope is None or fip.fixed_scope != scope])
     ports = [port for _, port in inside]
     networks = {str(subnet.cidr) for port in ports for _, subnet in port_subnets(port) if subnet.cidr.version == 4}
     networks |= {str(ip.network) for port in ports for ip in port.fixed_ips if ip.address.version == 4}

@@ -5,7 +5,7 @@ The namespace is a sum of slices: a base slice for the agent gateway port, and o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPV4LENGTH
@@ -82,15 +82,18 @@ def slice_ownership(router_id: str, pair: FipPair | None) -> Ownership:
 
 
 @itemwise
-def _inward_route(address: str, to_router: Hop) -> Route:
-    return make_route(f"{address}/32", MAIN_TABLE, to_router)
+def _inward_routes(addresses: Sequence[str], to_router: Hop) -> list[Route]:
+    hops = (to_router,)
+    return [Route(f"{address}/32", MAIN_TABLE, hops) for address in addresses]
 
 
 @itemwise
-def _announced(route: Route, device: str, defaults: tuple[Route, ...]) -> list[Announcement]:
-    """Announce a floating IP by the agent gateway port, whose MAC address answers for it: anew when that changes."""
-    address = route.dst.removesuffix("/32")
-    return [Announcement(device, address, because) for because in (route, *defaults)]
+def _announced(routes: Sequence[Route], device: str, defaults: tuple[Route, ...]) -> list[list[Announcement]]:
+    """Announce floating IPs by the agent gateway port, whose MAC address answers for them: anew when that changes."""
+    return [
+        [Announcement(device, route.dst.removesuffix("/32"), because) for because in (route, *defaults)]
+        for route in routes
+    ]
 
 
 def slice_state(
@@ -107,7 +110,7 @@ def slice_state(
     index = fip_index(pair.subnet.fip_address)
     to_router = Hop(pair.subnet.router_address, fpr)
     extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
-    fips = _inward_route.each(view.router.id, view.local_addresses, to_router)
+    fips = _inward_routes.each(view.router.id, view.local_addresses, to_router)
     outside = default_routes(fg, port, index)
     announced = tuple(route for route in outside if route.dst == DEFAULT_V4)
     proxied = ndp_proxy.local_addresses(view)

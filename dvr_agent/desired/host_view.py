@@ -6,6 +6,7 @@ compute objects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import compress
@@ -22,6 +23,9 @@ from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
 from dvr_agent.state.filter import Family, FilterRule
 from dvr_agent.state.itemwise import itemwise
+
+AddressPair = tuple[str, str]
+"""Address and fixed address of a floating IP."""
 
 
 class MissingHelper(NamedTuple):
@@ -147,16 +151,26 @@ class HostView:
     def bound_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs that belong on this host, whether the router has a pair to the fip namespace or not."""
         router, fips = self.router, self.router.floating_ips
-        return tuple(compress(fips, _is_bound.each(router.id, fips, self.settings.host, router.distributed)))
+        return tuple(compress(fips, _are_bound.each(router.id, fips, self.settings.host, router.distributed)))
 
     @lazy
     def local_addresses(self) -> tuple[str, ...]:
         """Addresses of the floating IPs that are bound here."""
-        return address_text.each(self.router.id, self.local_fips)
+        return tuple([address for address, _fixed in self.local_pairs])
+
+    @lazy
+    def local_pairs(self) -> tuple[AddressPair, ...]:
+        """Addresses and fixed addresses of the floating IPs that are bound here."""
+        return _address_pairs.each(self.router.id, self.local_fips)
+
+    @lazy
+    def central_pairs(self) -> tuple[AddressPair, ...]:
+        """Addresses and fixed addresses of :attr:`central_fips`."""
+        return _address_pairs.each(self.router.id, self.central_fips)
 
     def bound_here(self, fip: FloatingIp) -> bool:
         """True if the floating IP belongs on this host, whether the router has a pair to the fip namespace or not."""
-        return is_bound(fip, self.settings.host, self.router.distributed)
+        return _is_bound(fip, self.settings.host, self.router.distributed)
 
     def is_central(self, fip: FloatingIp) -> bool:
         """True if the host of the gateway port builds the floating IP; all those of a legacy router are central."""
@@ -210,7 +224,7 @@ class HostView:
         return {fixed.subnet_id: fixed for port in self.router.snat_interfaces for fixed in port.fixed_ips}
 
 
-def is_bound(fip: FloatingIp, host: str, distributed: bool) -> bool:
+def _is_bound(fip: FloatingIp, host: str, distributed: bool) -> bool:
     """Return True if a floating IP belongs on a host.
 
     :param distributed: its router is
@@ -219,12 +233,15 @@ def is_bound(fip: FloatingIp, host: str, distributed: bool) -> bool:
 
 
 @itemwise
-def address_text(fip: FloatingIp) -> str:
-    """Return the address of a floating IP; all that is made of it item by item has the same text."""
-    return str(fip.address)
+def _are_bound(fips: Sequence[FloatingIp], host: str, distributed: bool) -> list[bool]:
+    """Return :func:`_is_bound` of each floating IP."""
+    return [_is_bound(fip, host, distributed) for fip in fips]
 
 
-_is_bound = itemwise(is_bound)
+@itemwise
+def _address_pairs(fips: Sequence[FloatingIp]) -> list[AddressPair]:
+    """Return the addresses of each floating IP; all that is made of them item by item has the same texts."""
+    return [(str(fip.address), str(fip.fixed_address)) for fip in fips]
 
 
 def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None = None) -> HostView:

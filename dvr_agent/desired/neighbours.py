@@ -5,7 +5,7 @@ Every port of each subnet gets an entry, on all hosts: a distributed router must
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 
@@ -60,11 +60,19 @@ def _allowed_neighbours(
 
 
 @itemwise
-def _fixed_neighbours(member: SubnetPort, subnet_id: str, device: str, own_ports: frozenset[str]) -> list[Neighbour]:
-    """Return the neighbours of the fixed IPs of a port in a subnet; the router's own ports are none."""
-    if member.id in own_ports:
-        return []
-    return [Neighbour(str(address), device, member.mac) for where, address in member.addresses if where == subnet_id]
+def _fixed_neighbours(
+    members: Sequence[SubnetPort], subnet_id: str, device: str, own_ports: frozenset[str]
+) -> list[list[Neighbour]]:
+    """Return the neighbours of the fixed IPs of each port in a subnet; the router's own ports are none."""
+    found: list[list[Neighbour]] = []
+    for member in members:  # of which there are thousands: no comprehension, which is a call, for each
+        of_member: list[Neighbour] = []
+        found.append(of_member)
+        if member.id not in own_ports:
+            for where, address in member.addresses:
+                if where == subnet_id:
+                    of_member.append(Neighbour(str(address), device, member.mac))
+    return found
 
 
 def _csnat_neighbours(view: HostView, subnet: Subnet, device: str) -> Iterator[Neighbour]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dvr_agent.desired import names
@@ -13,15 +14,15 @@ from dvr_agent.desired.common import (
     NOT_DNATED,
     QROUTER_OWNERSHIP,
     has_family,
-    inbound_rule,
+    inbound_rules,
     outbound,
-    outbound_rule,
+    outbound_rules,
     port_addresses,
     port_link,
 )
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_allocations import FipPair, HostAllocations
-from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.host_view import AddressPair, HostView
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.ndp_proxy import outward_rules
 from dvr_agent.desired.neighbours import qrouter_neighbours
@@ -37,7 +38,7 @@ from dvr_agent.desired.scope_rules import (
     scope_of,
 )
 from dvr_agent.desired.table_ids import redirect_index
-from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, FloatingIp, RouterPort
+from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import Family, FilterRule, Not, Table
 from dvr_agent.state.filter_runs import make_table
@@ -87,7 +88,7 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
         sysctls=frozenset(_sysctls(view, redirects)),
         limits=local_limits(view) if pair is not None else NO_LIMITS,
         tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
-        outbound=outbound(view, view.local_fips, devices, routes),
+        outbound=outbound(view, view.local_fips, view.local_pairs, devices, routes),
     )
     return state, used
 
@@ -139,8 +140,8 @@ def _routing(
         for route in _fip_routes(view, allocations.pair):
             routes[route.key] = route
         priorities = map(dict(allocations.priorities).get, view.local_addresses)
-        found = _fip_rule.each(view.router.id, tuple(zip(view.local_fips, priorities, strict=True)))
-        rules += [rule for rule in found if rule is not None]
+        found = _fip_rules.each(view.router.id, tuple(zip(view.local_pairs, priorities, strict=True)))
+        rules += filter(None, found)
         rules += [Rule(4, SAME_SCOPE_PRIORITY, FIP_TABLE, subnet) for subnet in view.same_scope_subnets]
         rules += outward_rules(view)
     # A tenant's own default route replaces ours: the later route of a key counts.
@@ -149,10 +150,12 @@ def _routing(
 
 
 @itemwise
-def _fip_rule(prioritised: tuple[FloatingIp, int | None]) -> Rule | None:
-    """Return the rule by which the fixed address of a floating IP goes to the fip namespace; it has a priority."""
-    fip, priority = prioritised
-    return Rule(4, priority, FIP_TABLE, f"{fip.fixed_address}/32") if priority is not None else None
+def _fip_rules(prioritised: Sequence[tuple[AddressPair, int | None]]) -> list[Rule | None]:
+    """Return the rules by which the fixed addresses of floating IPs go to the fip namespace; each has a priority."""
+    return [
+        Rule(4, priority, FIP_TABLE, f"{fixed}/32") if priority is not None else None
+        for (_address, fixed), priority in prioritised
+    ]
 
 
 def _rules_before_main(cidr: str, index: int) -> list[Rule]:
@@ -208,9 +211,9 @@ def _nat(view: HostView) -> dict[str, tuple[FilterRule, ...]]:
     metadata = metadata_nat(view.settings, 4)
     if not view.local_fips:
         return {"PREROUTING": metadata}
-    inbound = inbound_rule.each(view.router.id, view.local_fips, view.rfp)
+    inbound = inbound_rules.each(view.router.id, view.local_pairs, view.rfp)
     east_west = FilterRule(ACCEPT, oif=Not(view.rfp), matches=(NOT_DNATED,))
-    outbound = outbound_rule.each(view.router.id, view.local_fips, view.settings.random_fully)
+    outbound = outbound_rules.each(view.router.id, view.local_pairs, view.settings.random_fully)
     return {"PREROUTING": (*metadata, *inbound), "POSTROUTING": (east_west, *outbound)}
 
 

@@ -7,7 +7,7 @@ by NAT, and get the mark of the other scope on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -77,14 +77,16 @@ def other_scope_ingress(view: HostView, fips: tuple[FloatingIp, ...], device: st
 
 
 @itemwise
-def _ingress(fip: FloatingIp, marks: tuple[tuple[str | None, int], ...], device: str) -> FilterRule:
-    mark = dict(marks)[fip.fixed_scope]
-    return FilterRule(SetMark(mark, SCOPE_MASK), dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE)
+def _ingress(fips: Sequence[FloatingIp], marks: tuple[tuple[str | None, int], ...], device: str) -> list[FilterRule]:
+    targets = {scope: SetMark(mark, SCOPE_MASK) for scope, mark in marks}
+    return [
+        FilterRule(targets[fip.fixed_scope], dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE) for fip in fips
+    ]
 
 
 @itemwise
-def _egress(fip: FloatingIp, rules: tuple[FilterRule, ...]) -> list[FilterRule]:
-    return [replace(rule, src=f"{fip.fixed_address}/32") for rule in rules]
+def _egress(fips: Sequence[FloatingIp], rules: tuple[FilterRule, ...]) -> list[list[FilterRule]]:
+    return [[replace(rule, src=f"{fip.fixed_address}/32") for rule in rules] for fip in fips]
 
 
 def other_scope_egress(

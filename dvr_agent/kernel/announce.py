@@ -29,6 +29,7 @@ ARPOP_REQUEST, ARPOP_REPLY = 1, 2
 """include/uapi/linux/if_arp.h"""
 _OPERATIONS = ((GratuitousArp.REQUEST, ARPOP_REQUEST), (GratuitousArp.REPLY, ARPOP_REPLY))
 BROADCAST = b"\xff" * 6
+_IPV4_SIZE = 4
 ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
 ALL_NODES_MAC = bytes.fromhex("333300000001")
 """RFC 2464, section 7: 33:33 and the last four bytes of the group."""
@@ -73,31 +74,44 @@ def _send(
 ) -> list[tuple[Announcement, OSError]]:
     """Send all announcements; returns those that failed."""
     failures = []
-    macs: dict[str, bytes] = {}
+    devices: dict[str, AnnouncingDevice] = {}
     for one in announcements:
         try:
-            if one.device not in macs:
-                macs[one.device] = _mac(sock, one.device)
-            for protocol, frame in frames(one.address, macs[one.device], arp):
+            if one.device not in devices:
+                devices[one.device] = AnnouncingDevice(_mac(sock, one.device), arp)
+            for protocol, frame in devices[one.device].frames(one.address):
                 sock.sendto(frame, (one.device, protocol))
         except OSError as exc:
             failures.append((one, exc))
     return failures
 
 
-def frames(address: str, mac: bytes, arp: GratuitousArp) -> list[tuple[int, bytes]]:
-    """Return the frames that announce an address, each with its Ethernet protocol."""
-    if ":" in address:
-        return [(ETH_P_IPV6, _unsolicited_advertisement(socket.inet_pton(socket.AF_INET6, address), mac))]
-    ip = socket.inet_aton(address)
-    return [(ETH_P_ARP, _gratuitous_arp(ip, mac, operation)) for kind, operation in _OPERATIONS if kind in arp]
+class AnnouncingDevice:
+    """Makes the frames that announce addresses by one device.
+
+    :param mac: of the device
+    """
+
+    def __init__(self, mac: bytes, arp: GratuitousArp) -> None:
+        self._mac = mac
+        self._arp = [_gratuitous_arp(mac, operation) for kind, operation in _OPERATIONS if kind in arp]
+
+    def frames(self, address: str) -> list[tuple[int, bytes]]:
+        """Return the frames that announce an address, each with its Ethernet protocol."""
+        if ":" in address:
+            return [(ETH_P_IPV6, _unsolicited_advertisement(socket.inet_pton(socket.AF_INET6, address), self._mac))]
+        ip = socket.inet_aton(address)
+        return [(ETH_P_ARP, begin + ip + target + ip) for begin, target in self._arp]
 
 
-def _gratuitous_arp(ip: bytes, mac: bytes, operation: int) -> bytes:
-    """Make a gratuitous ARP frame, as ``arping -U`` (request) and ``-A`` (reply) send it (RFC 5227, section 3)."""
+def _gratuitous_arp(mac: bytes, operation: int) -> tuple[bytes, bytes]:
+    """Return what is before the sender's and between its address and the target's, which are the same.
+
+    The frame is that which ``arping -U`` (request) and ``-A`` (reply) send (RFC 5227, section 3).
+    """
     target = mac if operation == ARPOP_REPLY else BROADCAST
-    arp = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, len(mac), len(ip), operation)
-    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp + mac + ip + target + ip
+    arp = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, len(mac), _IPV4_SIZE, operation)
+    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp + mac, target
 
 
 def _unsolicited_advertisement(ip: bytes, mac: bytes) -> bytes:

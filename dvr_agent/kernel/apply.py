@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from typing import Any, NamedTuple
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel import job_sockets, sysctl, tc_limits
@@ -39,20 +39,32 @@ from dvr_agent.state.sysctl import Sysctl
 
 LOG = logging.getLogger(__name__)
 
-_BY_INDEX = {kind: handler.kind.devices for kind, handler in HANDLER_OF.items() if handler.by_index}
-"""Class of objects whose requests name devices by index → the devices of an object."""
-
 
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters, missing: Missing) -> None:
     """Make the changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
     with job_sockets.netlink(namespace, counters) as sock:
-        writer = _Writer(namespace, sock, counters, changes, missing)
+        runs = list(_runs(changes))
+        writer = _Writer(namespace, sock, counters, runs, missing)
         try:
-            for stage, group in groupby(changes, key=_stage):
-                stage(writer, list(group))
+            for run in runs:
+                _stage(run)(writer, run)
             writer.flush()
         finally:
             writer.close()
+
+
+class _Run(NamedTuple):
+    """Successive changes of one kind that are handled alike.
+
+    :ivar kind: class of the objects
+    :ivar action: of all changes; None: it makes no difference
+    :ivar devices: whose indexes the requests need
+    """
+
+    kind: type[KernelObject]
+    action: Action | None
+    changes: Sequence[Change]
+    devices: frozenset[str]
 
 
 class _Writer:
@@ -63,7 +75,7 @@ class _Writer:
         namespace: str,
         sock: NetlinkSocket,
         counters: WriteCounters,
-        changes: Sequence[Change],
+        runs: Sequence[_Run],
         missing: Missing,
     ) -> None:
         self._namespace = namespace
@@ -75,9 +87,9 @@ class _Writer:
         self._peers = PeerNamespaces()
         self._context = WriteContext()
         self._absent: set[str] = set()
-        self._named = {device for change in changes for device in _devices(change)}
-        self._coming = {change.item.name for change in changes if isinstance(change.item, Link)}
-        self._leaving = _leaving(changes)
+        self._named = {device for run in runs for device in run.devices}
+        self._coming = {name for run in runs if run.kind is Link for name in _names(run)}
+        self._leaving = _leaving(runs)
 
     def close(self) -> None:
         """Close what the writer has opened."""
@@ -111,38 +123,43 @@ class _Writer:
                 refused = change
                 self._refuse(change, self._sock.refused(request, code, hint))
 
-    # Stages: sequences of changes that are handled alike.
+    # Stages: how runs are handled.
 
-    def objects(self, changes: Sequence[Change]) -> None:
-        """Encode changes one by one into the pending batch."""
-        indexes = self._context.indexes
-        for change in changes:
-            if self._missing.takes(self._namespace, change):
-                continue
-            if isinstance(change.item, Link):
+    def links(self, run: _Run) -> None:
+        """Encode new and changed links into the pending batch."""
+        for change in run.changes:
+            if isinstance(change.item, Link) and not self._missing.takes(self._namespace, change):
                 self._forget(change.item.name)
                 self._queue(change, [link_request(change.item, change, self._peers)])
-                continue
-            devices = _devices(change)
-            for device in devices:
-                if device not in indexes and device not in self._absent:
-                    self.flush(devices)
-                    break
-            if not self._absent or self._absent.isdisjoint(devices) or self._is_left(change, devices):
-                self._encode(HANDLER_OF[type(change.item)], change)
 
-    def rules(self, changes: Sequence[Change]) -> None:
+    def objects(self, run: _Run) -> None:
+        """Encode changes into the pending batch: all at once where nothing is in their way."""
+        handler, context = HANDLER_OF[run.kind], self._context
+        if not run.devices <= context.indexes.keys() | self._absent:
+            self.flush(run.devices)
+        replaces = self._leaving and handler.kind.place is not None
+        if run.action is Action.ADD and not (replaces or self._missing) and self._absent.isdisjoint(run.devices):
+            self._pending += handler.add([change.item for change in run.changes], context)
+            self._changes += run.changes
+            return
+        for change in run.changes:
+            if not self._missing.takes(self._namespace, change):
+                devices = handler.kind.devices(change.item) if handler.by_index else ()
+                if self._absent.isdisjoint(devices) or self._is_left(change, devices):
+                    self._encode(handler, change)
+
+    def rules(self, run: _Run) -> None:
         """Encode rules, once the kernel has answered for all before them, and have it answer for them."""
         self.flush()
-        self.objects(changes)
+        self.objects(run)
         self.flush()
         if not job_sockets.is_new(self._namespace):
-            self._remove_rivals(changes)
+            self._remove_rivals(run.changes)
 
-    def sysctls(self, changes: Sequence[Change]) -> None:
+    def sysctls(self, run: _Run) -> None:
         """Write parameters, after everything before them."""
         self.flush()
-        todo = [change for change in changes if not self._missing.takes(self._namespace, change)]
+        todo = [change for change in run.changes if not self._missing.takes(self._namespace, change)]
         while todo:
             items = [change.item for change in todo if isinstance(change.item, Sysctl)]
             try:
@@ -155,10 +172,10 @@ class _Writer:
                 self._missing.refuse(self._namespace, todo[at], exc)
                 todo = todo[at + 1 :]
 
-    def limits(self, changes: Sequence[Change]) -> None:
+    def limits(self, run: _Run) -> None:
         """Write bandwidth limits, after everything before them: all at once, and one by one if one is refused."""
         self.flush()
-        todo = [change for change in changes if not self._missing.takes(self._namespace, change)]
+        todo = [change for change in run.changes if not self._missing.takes(self._namespace, change)]
         try:
             if HostLimits.by_tc:
                 tc_limits.write_limits(self._sock, todo)
@@ -171,11 +188,11 @@ class _Writer:
                 self._missing.refuse(self._namespace, todo[0], exc)
                 return
             for change in todo:
-                self.limits([change])
+                self.limits(run._replace(changes=[change]))
 
-    def unlink(self, changes: Sequence[Change]) -> None:
+    def unlink(self, run: _Run) -> None:
         """Encode the removal of links, all in one step."""
-        going = [change for change in changes if not self._missing.takes(self._namespace, change)]
+        going = [change for change in run.changes if not self._missing.takes(self._namespace, change)]
         links = [change.item for change in going if isinstance(change.item, Link)]
         requests = delete_links([(link.name, link) for link in links], GONE)
         for index, request in enumerate(requests):
@@ -200,8 +217,8 @@ class _Writer:
             old = self._leaving.get(_place(handler.kind, item))
             if old is not None and old != item:
                 self._queue(change, handler.remove(old, context))
-        make = handler.change if change.action is Action.CHANGE and handler.change is not None else handler.add
-        self._queue(change, make(item, context))
+        make = handler.change if change.action is Action.CHANGE else None
+        self._queue(change, make(item, context) if make is not None else handler.add([item], context))
 
     def _refuse(self, change: Change, error: KernelError) -> None:
         """Note a refused change, unless something that it needs was refused in the same batch."""
@@ -286,35 +303,47 @@ class _Writer:
         self.flush()
 
 
-def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:
-    item, removes = change.item, change.action is Action.REMOVE
-    if type(item) is Link:
-        return _Writer.unlink if removes else _Writer.objects
-    if type(item) is Rule:
-        return _Writer.objects if removes or item in KERNEL_RULES else _Writer.rules
-    return _STAGES.get(type(item), _Writer.objects)
-
-
-_STAGES = {Sysctl: _Writer.sysctls, Limit: _Writer.limits}
+_STAGES: dict[type[KernelObject], Callable[[_Writer, _Run], None]] = {Sysctl: _Writer.sysctls, Limit: _Writer.limits}
 """Class of objects that have a stage of their own, whatever the change."""
 
 
-def _devices(change: Change) -> Sequence[str]:
-    """Return the devices whose indexes the requests of a change need."""
-    named = _BY_INDEX.get(type(change.item))
-    return () if named is None else named(change.item)
+def _stage(run: _Run) -> Callable[[_Writer, _Run], None]:
+    """Return the function that handles a run."""
+    removes = run.action is Action.REMOVE
+    if run.kind is Link:
+        return _Writer.unlink if removes else _Writer.links
+    if run.kind is Rule:
+        leads = any(change.item not in KERNEL_RULES for change in run.changes)
+        return _Writer.rules if leads and not removes else _Writer.objects
+    return _STAGES.get(run.kind, _Writer.objects)
+
+
+def _runs(changes: Iterable[Change]) -> Iterator[_Run]:
+    """Split changes into runs."""
+    for (kind, action), group in groupby(changes, key=_kind_and_action):
+        found, handler = list(group), HANDLER_OF.get(kind)
+        named = handler.kind.devices if handler is not None and handler.by_index else None
+        devices = chain.from_iterable([named(change.item) for change in found]) if named is not None else ()
+        yield _Run(kind, action, found, frozenset(devices))
+
+
+def _kind_and_action(change: Change) -> tuple[type[KernelObject], Action | None]:
+    kind = type(change.item)
+    return kind, None if kind in _STAGES else change.action
+
+
+def _names(run: _Run) -> Iterator[str]:
+    """Yield the names of the devices of a run of links."""
+    return (change.item.name for change in run.changes if isinstance(change.item, Link))
 
 
 def _place(kind: AnyKind, item: KernelObject) -> Hashable | None:
     return None if kind.place is None else kind.place(item)
 
 
-def _leaving(changes: Iterable[Change]) -> dict[Hashable, KernelObject]:
+def _leaving(runs: Iterable[_Run]) -> dict[Hashable, KernelObject]:
     """Return the removed objects by place, of kinds in which one object at a time can have a place (``Kind.place``)."""
-    found = {
-        _place(KIND_OF[type(change.item)], change.item): change.item
-        for change in changes
-        if change.action is Action.REMOVE
-    }
+    removed = (change.item for run in runs if run.action is Action.REMOVE for change in run.changes)
+    found = {_place(KIND_OF[type(item)], item): item for item in removed}
     found.pop(None, None)
     return found

@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -156,16 +156,14 @@ class Allocations:
         if allocated.pair is None or qrouter is None:
             return allocated
         pair = self._observed_pair(view, allocated.pair, qrouter, fip_slice)
-        for fip in view.local_fips:
-            src = f"{fip.fixed_address}/32"
-            found = [
-                rule.priority
-                for rule in qrouter.rules
-                if rule.src == src and rule.table == FIP_TABLE and rule.priority in FIP_PRIORITIES
-            ]
-            key = str(fip.address)
-            if found and self._priority(key) not in found:
-                self.adopt_priority(key, min(found))
+        by_source: dict[str, list[int]] = {}
+        for rule in qrouter.rules:
+            if rule.src is not None and rule.table == FIP_TABLE and rule.priority in FIP_PRIORITIES:
+                by_source.setdefault(rule.src, []).append(rule.priority)
+        for address, fixed in view.local_pairs:
+            found = by_source.get(f"{fixed}/32", ())
+            if found and self._priority(address) not in found:
+                self.adopt_priority(address, min(found))
         return HostAllocations(pair, self._priorities_of(view))
 
     def note_floating_ips(self, router_id: str, fips: Iterable[str]) -> None:
@@ -229,30 +227,31 @@ class Allocations:
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(view.local_addresses)
-        found = [*map(self._priority, fips)]
+        found = self._known_priorities(fips)
         if None in found:
             if self._unread:
                 self._reserve_priorities()
-            for fip, known in zip(fips, found, strict=True):
-                if known is None:
-                    self._allocate_priority(fip, fips)
-            found = [*map(self._priority, fips)]
+            new = [fip for fip, known in zip(fips, found, strict=True) if known is None]
+            for fip in self._priorities.allocate_all(new):
+                self._share_priority(fip, fips)
+            found = self._known_priorities(fips)
         return tuple([(fip, priority) for fip, priority in zip(fips, found, strict=True) if priority is not None])
+
+    def _known_priorities(self, fips: Sequence[str]) -> list[int | None]:
+        own, shared = self._priorities.known(fips), self._shared
+        return [shared.get(fip) or known for fip, known in zip(fips, own, strict=True)] if shared else own
 
     def _priority(self, fip: str) -> int | None:
         return self._shared.get(fip) or self._priorities.get(fip)
 
-    def _allocate_priority(self, fip: str, fips: Iterable[str]) -> None:
-        """Allocate a priority that no other floating IP has, or, if there is none, none of the router's.
+    def _share_priority(self, fip: str, fips: Sequence[str]) -> None:
+        """Give a floating IP a priority that none of its router has; there is none that no other floating IP has.
 
         :param fips: the router's; its namespace has no others
         :raises AllocationError: these have all priorities
         """
-        if self._priorities.full:
-            taken = {priority for one in fips if (priority := self._priority(one)) is not None}
-            self._shared[fip] = self._priorities.first(fip, taken.__contains__)
-        else:
-            self._priorities.allocate(fip)
+        taken = {priority for priority in self._known_priorities(fips) if priority is not None}
+        self._shared[fip] = self._priorities.first(fip, [taken])
 
     def _reserve_priorities(self) -> None:
         """Reserve the priorities of routers that were not in sync yet; of the others all are allocated.

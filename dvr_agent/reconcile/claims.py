@@ -310,13 +310,17 @@ class ClaimRegister:
         :param wanted: (key, thing)
         :param before: keys that it claims until now
         """
-        kept = set()
+        kept, age = set(), self._age(owner)
+        alone: dict[str, tuple[_Claimant, ...]] = {}  # mostly one object for all keys of a router
         for key, thing in wanted:
             kept.add(key)
             found = self._claimants.get(key, ())
+            if not found:
+                self._claimants[key] = alone.get(thing) or alone.setdefault(thing, (_Claimant(owner, thing, age),))
+                continue
             if len(found) == 1 and found[0].owner == owner and found[0].thing == thing:  # as before, and nobody else's
                 continue
-            since = next((one.since for one in found if one.owner == owner), self._age(owner))
+            since = next((one.since for one in found if one.owner == owner), age)
             others = tuple(one for one in found if one.owner != owner)
             self._claimants[key] = (*others, _Claimant(owner, thing, since))
             self._decide(key, owner)

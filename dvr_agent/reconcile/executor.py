@@ -372,12 +372,12 @@ def _rules_and_routes(jobs: Iterable[NamespaceJob]) -> tuple[set[str], dict[str,
     about: set[str] = set()
     added: dict[str, AddedRoutes] = {}
     for job in jobs:
-        for change in job.changes.items:
-            item = change.item
-            if isinstance(item, Rule):
-                about.add(subject(item) or "")
-            elif isinstance(item, Route) and change.action is Action.ADD:
-                added.setdefault(job.changes.namespace, set()).add(item.key)
+        changes = job.changes.items
+        about |= {subject(change.item) or "" for change in changes if isinstance(change.item, Rule)}
+        if Action.REMOVE in [change.action for change in changes]:  # else nobody asks
+            new = [change.item for change in changes if change.action is Action.ADD]
+            routes = {item.key for item in new if isinstance(item, Route)}
+            added.setdefault(job.changes.namespace, set()).update(routes)
     return about - {""}, added
 
 

@@ -145,7 +145,11 @@ class FipRoutes:
 
         Two routers never take turns: what is desired was granted by the register of claims, or not conceded.
         """
-        items = tuple(self._taken_over(changes.namespace, change) for change in changes.items)
+        namespace, routes = changes.namespace, self._routes
+        added = [change.item for change in changes.items if type(change.item) is Route]
+        if not any((namespace, route.dst) in routes for route in added):
+            return changes
+        items = tuple(self._taken_over(namespace, change) for change in changes.items)
         return replace(changes, items=items) if items != changes.items else changes
 
     def note_in_sync(self, state: NamespaceState, subnets: Collection[str] = ()) -> set[str]:

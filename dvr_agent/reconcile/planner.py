@@ -14,7 +14,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.fip import empty_slice
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, left_alone_reason
-from dvr_agent.model.router import FloatingIp, Router
+from dvr_agent.model.router import Router
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
@@ -26,7 +26,6 @@ from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Change, Changes, diff
-from dvr_agent.state.itemwise import itemwise
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
 from dvr_agent.state.namespace import NamespaceState, without_device
@@ -276,8 +275,10 @@ class Planner:
     ) -> NamespaceJob:
         """Compare one namespace, and check the outer sides of its unchanged ports unless events vouch for them."""
         changes = diff(observed, desired)
-        new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
-        ports = [link.origin for link in desired.links if isinstance(link.origin, Port) and link.name not in new]
+        ports = [link.origin for link in desired.links if isinstance(link.origin, Port)]
+        if ports:
+            new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
+            ports = [port for port in ports if port.device not in new]
         wrong = self._attach.check(ports) if ports and observed is not None and not trusted else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
         return NamespaceJob(changes, first, repair, names.PORT_PREFIXES)
@@ -337,13 +338,8 @@ def _held_text(draft: Draft) -> str:
     return f"namespace {place.namespace}: held by VRRP ({role}): {numbers}"
 
 
-@itemwise
-def _unit(fip: FloatingIp) -> tuple[str, str]:
-    return str(fip.address), str(fip.fixed_address)
-
-
 def _paths(view: HostView) -> Paths:
     """Return which addresses are one unit, and where table 16 leads."""
-    fips = _unit.each(view.router.id, (*view.local_fips, *view.central_fips))
     leads = {(view.qrouter, FIP_TABLE): view.fip} if view.fip is not None else {}
-    return Paths((*fips, *((subnet, subnet) for subnet in view.same_scope_subnets)), leads)
+    subnets = ((subnet, subnet) for subnet in view.same_scope_subnets)
+    return Paths((*view.local_pairs, *view.central_pairs, *subnets), leads)

@@ -45,14 +45,12 @@ def subject(item: KernelObject) -> str | None:
 
     It is what the objects of a unit (a floating IP) are recognised by, in all namespaces.
     """
-    text: str | None = None
     if isinstance(item, Rule):
-        text = item.src
-    elif isinstance(item, Route) and item.table == MAIN_TABLE and item.hops[0].gateway is not None:
-        text = item.dst
-    elif isinstance(item, Address) and item.cidr.endswith("/32"):
-        text = item.cidr
-    return None if text is None else text.removesuffix("/32")
+        return None if item.src is None else item.src.removesuffix("/32")
+    if isinstance(item, Route):
+        diverts = item.table == MAIN_TABLE and item.hops[0].gateway is not None
+        return item.dst.removesuffix("/32") if diverts else None
+    return item.ip if isinstance(item, Address) and item.cidr.endswith("/32") else None
 
 
 def _on_device(item: Any, link: Link) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from operator import itemgetter
+from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
@@ -101,7 +102,8 @@ def _announcements(wanted: Collection[Announcement], changes: Collection[Change]
     """Select the announcements of objects that are added or changed, one per address."""
     if not wanted or not changes:
         return ()
-    added = {change.item for change in changes if change.action is not Action.REMOVE}
+    kinds = {type(one.because) for one in wanted}
+    added = {change.item for change in changes if type(change.item) in kinds and change.action is not Action.REMOVE}
     found = {(one.device, one.address): one for one in wanted if one.because in added}
     return tuple(found.values())
 
@@ -134,43 +136,52 @@ def _kind_changes(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -
     return _whole_changes(found, wanted) if key is None else _keyed_changes(kind, key, found, wanted)
 
 
-def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> Iterator[Change]:
+def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> list[Change]:
     """Compare objects that are their own identity: added or removed, never changed."""
-    for item in _by_text(wanted - found):
-        yield Change(Action.ADD, item)
-    for item in _by_text(found - wanted):
-        yield Change(Action.REMOVE, item, item)
+    return [*_added(_by_text(wanted - found)), *_removed(_by_text(found - wanted))]
 
 
-def _by_text(items: Collection[Any], key: Callable[[Any], Hashable] | None = None) -> list[Any]:
-    """Sort objects by their text, or by that of their key."""
-    texts = map(str, items if key is None else map(key, items))
-    return [item for _, item in sorted(zip(texts, items, strict=True), key=itemgetter(0))]
+_change: Callable[[tuple[object, ...]], Change] = partial(tuple.__new__, Change)
+"""Makes a change of its values; in half the time of a call of the class."""
+
+
+def _added(items: Iterable[Any]) -> Iterator[Change]:
+    return map(_change, zip(repeat(Action.ADD), items, repeat(None)))
+
+
+def _removed(items: Iterable[Any]) -> Iterator[Change]:
+    return (Change(Action.REMOVE, item, item) for item in items)
+
+
+def _by_text(items: Iterable[Any]) -> list[Any]:
+    """Sort objects, which are tuples, by their text: some of their values cannot be compared."""
+    return sorted(items, key=tuple.__repr__)
 
 
 def _keyed_changes(
-    kind: AnyKind, key: Callable[[Any], Hashable], found: frozenset[Any], wanted: frozenset[Any]
-) -> Iterator[Change]:
+    kind: AnyKind, key: Callable[[Any], Any], found: frozenset[Any], wanted: frozenset[Any]
+) -> list[Change]:
     """Compare objects that have an identity and a value that can be changed in place."""
     # The kernel can have several routes of one identity (``ip route append``): one stays, the others are removed.
     by_key: dict[Hashable, list[Any]] = {}
     for item in found - wanted:
         by_key.setdefault(key(item), []).append(item)
-    for item in _by_text(wanted - found, key):
-        if not by_key:
-            yield Change(Action.ADD, item)
-            continue
+    new = sorted(wanted - found, key=key)
+    if not by_key:
+        return [*_added(new)]
+    changes = []
+    for item in new:
         same_key = by_key.get(key(item))
         if not same_key:
-            yield Change(Action.ADD, item)
+            changes.append(Change(Action.ADD, item))
             continue
         old = next((one for one in same_key if kind.same(one, item)), None) or min(same_key, key=str)
         same_key.remove(old)
         if not kind.same(old, item):
-            yield Change(Action.CHANGE, item, old)
+            changes.append(Change(Action.CHANGE, item, old))
     if kind.removable:
-        for item in sorted((item for rest in by_key.values() for item in rest), key=str):
-            yield Change(Action.REMOVE, item, item)
+        changes += _removed(sorted((item for rest in by_key.values() for item in rest), key=str))
+    return changes
 
 
 def _unflushed(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -> frozenset[Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Literal
 
 from dvr_agent.state.filter import (
@@ -77,12 +78,13 @@ def _jumps(builtins: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def runs(rules: Iterable[FilterRule]) -> Iterator[Run]:
-    """Split the rules of a chain into runs, in their order."""
-    for shape, group in groupby(rules, shape_of):
+    """Split the rules of a chain into runs, in the order of :func:`in_order`."""
+    for shape, group in groupby(_in_order(rules), itemgetter(0)):
+        found = tuple([rule for _shape, rule in group])
         if shape is None:
-            yield from (Run(None, (rule,)) for rule in group)
+            yield from (Run(None, (rule,)) for rule in found)
         else:
-            yield Run(shape, tuple(group))
+            yield Run(shape, found)
 
 
 def is_same(old: Table, new: Table) -> bool:
@@ -158,37 +160,53 @@ def in_order(rules: Iterable[FilterRule]) -> tuple[FilterRule, ...]:
     No packet meets two of them, unless they match the same value: those stay in their order, and of two of one shape
     the first is kept, since the other has no effect.
     """
-    found: list[FilterRule] = []
-    for field, group in groupby(rules, _field):
+    return tuple([rule for _shape, rule in _in_order(rules)])
+
+
+_Shaped = list[tuple[Shape | None, FilterRule]]
+"""Rules with their shapes."""
+
+
+def _in_order(rules: Iterable[FilterRule]) -> _Shaped:
+    found: _Shaped = []
+    for field, group in groupby([(shape_of(rule), rule) for rule in rules], _field):
         together = list(group)
         found += together if field is None else _sorted(field, together)
-    return tuple(found)
+    return found
 
 
-def _field(rule: FilterRule) -> Field | None:
-    shape = shape_of(rule)
+def _field(shaped: tuple[Shape | None, FilterRule]) -> Field | None:
+    shape, _rule = shaped
     return shape.field if shape is not None else None
 
 
-def _sorted(field: Field, rules: list[FilterRule]) -> list[FilterRule]:
+def _sorted(field: Field, rules: _Shaped) -> _Shaped:
     """Sort rules with a shape; returned as they are where rules about one value would change places."""
     shapes: dict[Shape | None, int] = {}
-    by_place: dict[tuple[int, tuple[bytes, int, int]], FilterRule] = {}
+    by_place: dict[tuple[int, tuple[bytes, int, int]], tuple[Shape | None, FilterRule]] = {}
     last: dict[tuple[bytes, int, int], int] = {}
-    for rule in rules:
-        key, number = _key(field, rule), shapes.setdefault(shape_of(rule), len(shapes))
+    number, before = 0, None
+    for shape, rule in rules:
+        if shape is not before:
+            number, before = shapes.setdefault(shape, len(shapes)), shape
+        key = _key(field, rule)
         if last.setdefault(key, number) > number:
             return rules
         last[key] = number
-        by_place.setdefault((number, key), rule)
+        by_place.setdefault((number, key), (shape, rule))
     return [by_place[place] for place in sorted(by_place)]
 
 
-@lru_cache(maxsize=1 << 14)
 def shape_of(rule: FilterRule) -> Shape | None:
     """Return the shape of a rule that may be one of a run; None: it is not.  Equal shapes are one object."""
-    found = _shape_of(rule)
-    return None if found is None else _only(found)
+    target = rule.target
+    if rule.matches or rule.protocol is not None:  # a router may have thousands that translate, which have neither
+        return _shape_of(rule)
+    if isinstance(target, Dnat) and target.ports is None and rule.oif is None and _host_field(rule) == "dst":
+        return _translations("dst", None, rule.iif, rule.oif, rule.note)
+    if isinstance(target, Snat) and _host_field(rule) == "src":
+        return _translations("src", target.random_fully, rule.iif, rule.oif, rule.note)
+    return _shape_of(rule)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -196,18 +214,22 @@ def _only(shape: Shape) -> Shape:
     return shape
 
 
+@lru_cache(maxsize=1 << 14)
 def _shape_of(rule: FilterRule) -> Shape | None:
+    found = _new_shape(rule)
+    return None if found is None else _only(found)
+
+
+def _new_shape(rule: FilterRule) -> Shape | None:
+    """Return the shape of a rule that is not a translation of all packets of an address."""
     target, matches = rule.target, rule.matches
     one = _host_field(rule)
     if one is None:
         return _device_shape(rule)
     if isinstance(target, Dnat):
-        return _dnat_shape(rule, target) if one == "dst" and rule.oif is None else None
-    if rule.protocol is not None or (rule.src is not None and rule.dst is not None):
+        return _forwarding_shape(rule, target) if one == "dst" and rule.oif is None else None
+    if rule.protocol is not None or isinstance(target, Snat):
         return None
-    if isinstance(target, Snat):
-        to_any = _ANY_SNAT[target.random_fully]
-        return None if one != "src" or matches else _translations(one, to_any, rule.iif, rule.oif, rule.note)
     bare = with_field(rule, one, ANY)
     if target == SetMark(0, 0):
         is_named = len(matches) == 1 and isinstance(matches[0], CommentMatch)
@@ -217,16 +239,17 @@ def _shape_of(rule: FilterRule) -> Shape | None:
     return None
 
 
-_ANY_DNAT, _ANY_SNAT = Dnat(ANY), {random: Snat(ANY, random) for random in (False, True)}
-
-
 @lru_cache(maxsize=1 << 10)
 def _translations(
-    field: Literal["src", "dst"], target: Dnat | Snat, iif: str | Not | None, oif: str | Not | None, note: str
+    field: Literal["src", "dst"], random: bool | None, iif: str | Not | None, oif: str | Not | None, note: str
 ) -> Shape:
-    """Return the shape of rules that translate any address of a field to any other."""
+    """Return the shape of rules that translate any address of a field to any other.
+
+    :param random: of a :class:`Snat`; None: the target is a :class:`Dnat`
+    """
     src, dst = (ANY, None) if field == "src" else (None, ANY)
-    return Shape(field, FilterRule(target, src, dst, iif, oif, note=note))
+    target = Dnat(ANY) if random is None else Snat(ANY, random)
+    return _only(Shape(field, FilterRule(target, src, dst, iif, oif, note=note)))
 
 
 def with_field(rule: FilterRule, field: Field, value: str) -> FilterRule:
@@ -260,12 +283,9 @@ def _is_host(value: object) -> bool:
     return isinstance(value, str) and (value.endswith("/128") if ":" in value else value.endswith("/32"))
 
 
-def _dnat_shape(rule: FilterRule, target: Dnat) -> Shape | None:
-    if target.ports is None:
-        bare = not rule.matches and rule.protocol is None
-        return _translations("dst", _ANY_DNAT, rule.iif, rule.oif, rule.note) if bare else None
+def _forwarding_shape(rule: FilterRule, target: Dnat) -> Shape | None:
     match = rule.matches[0] if len(rule.matches) == 1 else None
-    if not isinstance(match, DportMatch) or match.protocol != rule.protocol:
+    if target.ports is None or not isinstance(match, DportMatch) or match.protocol != rule.protocol:
         return None
     first, last = target.ports
     if target.base is None and first != last:
@@ -315,10 +335,14 @@ def address_of(host: str) -> bytes:
     text = host.partition("/")[0]
     if ":" in text:
         return ipaddress.IPv6Address(text).packed
-    packed = bytes(map(int, text.split(".")))  # ten times as fast as ipaddress; rules have canonical addresses
+    try:  # many times as fast as ipaddress; rules have canonical addresses
+        packed = bytes(map(_OCTETS.__getitem__, text.split(".")))
+    except KeyError:
+        packed = b""
     if len(packed) != _IPV4_SIZE:
         raise ValueError(f"{host} is no address of a host")
     return packed
 
 
+_OCTETS = {str(number): number for number in range(256)}
 _IPV4_SIZE = 4

@@ -7,7 +7,7 @@ ends (``state.sequences``): what was changed at one place costs one item.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from dvr_agent.state.sequences import common_ends
@@ -25,9 +25,12 @@ H = TypeVar("H", bound=Hashable)
 
 
 class Itemwise(Generic[A, P, R]):
-    """A pure function of an item and of what is common to all items, which :meth:`each` applies to tuples."""
+    """A pure function of items and of what is common to them, with one result for each, which depends on no other item.
 
-    def __init__(self, make: Callable[Concatenate[A, P], R]) -> None:
+    It gets many items at once: a call for each would take longer than most of these functions do.
+    """
+
+    def __init__(self, make: Callable[Concatenate[Sequence[A], P], Sequence[R]]) -> None:
         self._make = make
         self._last: dict[Hashable, tuple[tuple[A, ...], tuple[R, ...]]] = {}
 
@@ -38,18 +41,18 @@ class Itemwise(Generic[A, P, R]):
         """
         make = self._make
         if len(items) < LONG:
-            return tuple([make(item, *common, **named) for item in items])
+            return tuple(make(items, *common, **named))
         key = (owner, common, *named.items())
         before, made = self._last.get(key, ((), ()))
         head, tail = common_ends(before, items)
-        new = [make(item, *common, **named) for item in items[head : len(items) - tail]]
+        new = make(items[head : len(items) - tail], *common, **named)
         found = (*made[:head], *new, *made[len(made) - tail :])
         _keep(self._last, key, (items, found))
         return found
 
 
-def itemwise(make: Callable[Concatenate[A, P], R]) -> Itemwise[A, P, R]:
-    """Make a function of one item an :class:`Itemwise` one."""
+def itemwise(make: Callable[Concatenate[Sequence[A], P], Sequence[R]]) -> Itemwise[A, P, R]:
+    """Make a function of items an :class:`Itemwise` one."""
     return Itemwise(make)
 
 

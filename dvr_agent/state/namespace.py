@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table
@@ -41,8 +41,7 @@ KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in KINDS}
 """Class of a value → its kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(NamedTuple):
     """An announcement that ``device`` now has ``address`` (gratuitous ARP or unsolicited neighbour advertisement).
 
     Sent when the object ``because`` is added or changed: the address itself, or a route that brings its packets here.

@@ -6,7 +6,7 @@ traffic stops being led to what is taken away; see ``docs/architecture.md``, "Or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from dvr_agent.state.address import Address
@@ -75,6 +75,7 @@ def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases
     build: list[Change] = []
     remove: list[Change] = []
     lead: list[Change] = []
+    last: list[Change] = []  # a unit's route comes after the rules for the way back
     arrive: list[Change] = []
     is_by_sides = around.sides != NO_SIDES
     for change in changes:
@@ -83,12 +84,12 @@ def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases
         elif is_by_sides and _arrives(change, around.sides):
             arrive.append(change)
         elif type(change.item) in _LEADING and _leads(change, around.led):
-            lead.append(change)
+            (last if type(change.item) is Route and change.action is Action.ADD else lead).append(change)
         else:
             build.append(change)
-    leading = _sorted(lead, _lead_rank)
+    leading = (*_sorted(lead, _BUILD_RANKS), *last)
     if not remove:
-        return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive))
+        return Phases(build=_sorted(build, _BUILD_RANKS), lead=leading, arrive=tuple(arrive))
     places, selectors = _places(build), _selectors(lead)
     build += [change for change in remove if _place(change) in places]
     sorted_out: dict[str, list[Change]] = {
@@ -97,8 +98,8 @@ def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases
     for change in remove:
         if _place(change) not in places:
             sorted_out[_when_removed(change, selectors, around)].append(change)
-    removed = {name: _sorted(found, _remove_rank) for name, found in sorted_out.items()}
-    return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive), **removed)
+    removed = {name: _sorted(found, _REMOVE_RANKS) for name, found in sorted_out.items()}
+    return Phases(build=_sorted(build, _BUILD_RANKS), lead=leading, arrive=tuple(arrive), **removed)
 
 
 def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> Sides:
@@ -108,7 +109,7 @@ def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> S
     :param units: pairs of floating IP and fixed IP
     """
     relevant = [change for change in changes if type(change.item) in (Address, Route)]
-    if not any(change.action is Action.REMOVE for change in relevant):
+    if Action.REMOVE not in [change.action for change in relevant]:
         return NO_SIDES
     found: dict[tuple[type, Action], set[str]] = {}
     for change in relevant:
@@ -131,7 +132,7 @@ def _leads(change: Change, led: Collection[str]) -> bool:
         return item not in KERNEL_RULES
     if not isinstance(item, Route) or item.hops[0].gateway is None:
         return False
-    return change.action is Action.CHANGE or subject(item) in led
+    return change.action is Action.CHANGE or (item.table == MAIN_TABLE and item.dst.removesuffix("/32") in led)
 
 
 def _arrives(change: Change, sides: Sides) -> bool:
@@ -179,27 +180,15 @@ def _selectors(build: Iterable[Change]) -> set[Hashable]:
     return {selector for selector in map(_selector, build) if selector is not None}
 
 
-def _lead_rank(change: Change) -> int:
-    """Return the rank among what diverts traffic: a unit's route comes after the rules for the way back."""
-    if isinstance(change.item, Route) and change.action is not Action.CHANGE:
-        return 1000
-    return _build_rank(change)
-
-
-def _build_rank(change: Change) -> int:
-    rank = _BUILD_RANKS[type(change.item)]
-    return rank if isinstance(rank, int) else rank(change.item)
-
-
-def _remove_rank(change: Change) -> int:
-    rank = _REMOVE_RANKS[type(change.item)]
-    return rank if isinstance(rank, int) else rank(change.item)
-
-
 _Ranks = dict[type[KernelObject], int | Callable[[Any], int]]
 _BUILD_RANKS: _Ranks = {kind.type: kind.build_rank for kind in KINDS}
 _REMOVE_RANKS: _Ranks = {kind.type: kind.remove_rank for kind in KINDS}
 
 
-def _sorted(changes: list[Change], rank: Callable[[Change], int]) -> tuple[Change, ...]:
-    return tuple(sorted(changes, key=rank)) if len(changes) > 1 else tuple(changes)
+def _sorted(changes: Sequence[Change], ranks: _Ranks) -> tuple[Change, ...]:
+    """Return the changes in the order of their ranks; those of one rank stay as they are."""
+    found = [
+        rank if isinstance(rank, int) else rank(item)
+        for rank, item in [(ranks[type(change.item)], change.item) for change in changes]
+    ]
+    return tuple([changes[number] for number in sorted(range(len(found)), key=found.__getitem__)])

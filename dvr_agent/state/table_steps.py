@@ -6,7 +6,7 @@ and where translations depend on addresses that come or go in the same namespace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
@@ -180,14 +180,18 @@ def translated_pairs(namespace: str, tables: Iterable[Table]) -> Iterator[tuple[
     """Yield (floating IP, fixed IP) of each DNAT rule in tables of a namespace."""
     for table in tables:
         for chain in table.chains if table.name == _TRANSLATING else ():
-            yield from filter(None, _translated.each(namespace, chain.rules, chain.name))
+            yield from filter(None, _translations.each(namespace, chain.rules, chain.name))
 
 
 @itemwise
-def _translated(rule: FilterRule, _chain: str) -> tuple[str, str] | None:
-    if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
-        return rule.dst.removesuffix("/32"), rule.target.address
-    return None
+def _translations(rules: Sequence[FilterRule], _chain: str) -> list[tuple[str, str] | None]:
+    """Return floating IP and fixed IP of each rule; None for one that translates no destination."""
+    return [
+        (rule.dst.removesuffix("/32"), rule.target.address)
+        if isinstance(rule.target, Dnat) and isinstance(rule.dst, str)
+        else None
+        for rule in rules
+    ]
 
 
 def switched(change: TableChange) -> set[str]:

@@ -62,6 +62,23 @@ def test_a_full_pool_is_an_error_that_names_it() -> None:
     assert allocator.allocate("c") in (0, 1)
 
 
+@given(st.lists(KEYS), st.sets(st.integers(100, 107)))
+def test_many_keys_get_what_they_would_get_one_by_one(keys: list[str], reserved: set[int]) -> None:
+    one_by_one, together = Allocator(range(100, 108), {}), Allocator(range(100, 108), {})
+    left = []
+    for allocator in (one_by_one, together):
+        allocator.reserve(reserved)
+    for key in keys:
+        try:
+            one_by_one.allocate(key)
+        except AllocationError:
+            left.append(key)
+    assert together.allocate_all(keys) == left
+    assert together.entries() == one_by_one.entries()
+    assert together.known(keys) == [one_by_one.get(key) for key in keys]
+    assert together.dirty == one_by_one.dirty
+
+
 def test_values_in_use_in_the_kernel_are_only_adopted() -> None:
     wanted = Allocator(range(3), {}).allocate("key")
     allocator = Allocator(range(3), {})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dvr_agent.kernel.iptables import rule_codec
 from dvr_agent.kernel.iptables.layout import LAYOUTS, OFFSETS
-from dvr_agent.kernel.iptables.rule_codec import decode, encode
+from dvr_agent.kernel.iptables.rule_codec import come_from, decode, encode, encode_reached
 from dvr_agent.state.filter import (
     CommentMatch,
     CtHelper,
@@ -25,6 +27,7 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 from tests.support.filter_rules import any_rule
+from tests.support.wire_values import ipv4_addresses
 
 ACCEPT = Verdict("ACCEPT")
 
@@ -41,12 +44,53 @@ def test_what_is_encoded_reads_back_as_the_same_rule(found: tuple[Family, Filter
     assert decode(family, raw[: layout.ip_size], raw[layout.header_size : target], aim) == rule
 
 
+names = st.none() | st.from_regex(r"[a-z-]{1,14}[a-z+]", fullmatch=True)
+translations = st.builds(
+    lambda address, other, by_source, iif, oif, random: FilterRule(
+        Snat(other, random) if by_source else Dnat(other),
+        src=f"{address}/32" if by_source else None,
+        dst=None if by_source else f"{address}/32",
+        iif=iif,
+        oif=Not(oif) if oif else None,
+    ),
+    ipv4_addresses,
+    ipv4_addresses,
+    st.booleans(),
+    names,
+    names,
+    st.booleans(),
+)
+
+
+@given(any_rule() | translations.map(lambda rule: (4, rule)), st.integers(0, 31))
+@settings(max_examples=300, deadline=None)
+def test_a_rule_that_is_encoded_by_one_like_it_has_the_bytes_of_its_own(
+    found: tuple[Family, FilterRule], hooks: int
+) -> None:
+    family, rule = found
+    own = come_from(LAYOUTS[family], rule_codec._encode_checked.__wrapped__(rule, family), hooks)
+    assert encode_reached(rule, family, hooks) == own
+
+
+@pytest.mark.parametrize("address", ["10.0.0.01", "10.0.1", "0xa.0.0.1", " 10.0.0.1", "\0", ""])
+def test_an_address_in_another_spelling_is_refused(address: str) -> None:
+    for rule in (
+        FilterRule(Snat("192.0.2.1"), src=f"{address}/32"),
+        FilterRule(Dnat("192.0.2.1"), dst=f"{address}/32"),
+        FilterRule(Snat(address), src="192.0.2.1/32"),
+        FilterRule(Dnat(address), dst="192.0.2.1/32"),
+    ):
+        with pytest.raises(ValueError, match=r"no IPv4 address|null"):
+            encode(rule, 4)
+
+
 @pytest.mark.parametrize(
     ("rule", "why"),
     [
         (FilterRule(ACCEPT, iif="a-name-of-16-byt"), "interface names"),
         (FilterRule(ACCEPT, oif=Not("")), "interface names"),
-        (FilterRule(ACCEPT, iif="two words"), "interface names"),
+        (FilterRule(ACCEPT, iif="two words"), r"interface names.*two words"),
+        (FilterRule(ACCEPT, src="10.0.0.5", iif="qr-1"), r"write it as: -s 10\.0\.0\.5/32 -i qr-1 -j ACCEPT"),
         (FilterRule(ACCEPT, iif="+"), "write it as"),
         (FilterRule(ACCEPT, src="10.0.0.5/24"), "host bits"),
         (FilterRule(ACCEPT, src="10.0.0.5"), "write it as: -s 10.0.0.5/32 -j ACCEPT"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -27,7 +27,7 @@ from dvr_agent.kernel.iptables.layout import (
     Layout,
     extension,
 )
-from dvr_agent.kernel.iptables.rule_codec import encode
+from dvr_agent.kernel.iptables.rule_codec import come_from, encode_reached
 from dvr_agent.kernel.iptables.table_decoder import (
     JumpAt,
     Snapshot,
@@ -45,7 +45,6 @@ SET_REPLACE = 64
 _REPLACE = struct.Struct("=32sIII5I5IIQ")
 """``struct ipt_replace`` before the entries: name, valid hooks, number of entries, their size, 5 hook offsets,
 5 underflow offsets, number of the old entries, and where their counters are written to."""
-_COMEFROM = struct.Struct("=I")
 _VERDICT = struct.Struct("=i")
 _HOOK = {name: 1 << number for number, name in enumerate(HOOKS)}
 """Bit of each hook."""
@@ -116,36 +115,66 @@ class FreshTable:
     snapshot: Snapshot
 
 
-def encode_table(initial: InitialTable, table: Table, owner: str = "") -> FreshTable:
-    """Encode our part of a table, with nothing else in it.
+class EncodedRules(NamedTuple):
+    """The rules of a table, encoded.
+
+    :ivar chains: rules of each chain; those of built-in chains are the jumps to ours
+    :ivar turns: number and rule by which packets leave a chain, or go to another one for a while
+    :ivar entries: of each chain
+    :ivar reached: of each chain, how many of its entries are reached from each hook; its policy is the last entry
+    """
+
+    chains: Mapping[str, tuple[FilterRule, ...]]
+    turns: Mapping[str, Sequence[tuple[int, FilterRule]]]
+    entries: Mapping[str, Sequence[bytes]]
+    reached: Mapping[str, Mapping[int, int]]
+
+
+def encode_rules(table: Table, owner: str = "") -> EncodedRules:
+    """Encode the rules of our part of a table, with nothing else in it.
 
     :param owner: whose table it is: what it shares with the owner's last one is not encoded again
+    :raises ValueError: a rule cannot be expressed
+    """
+    builtins = BUILTINS[table.name]
+    chains = {
+        builtin: tuple([_jump(chain) for found, chain in table.jumps if found == builtin]) for builtin in builtins
+    }
+    chains |= {chain.name: chain.rules for chain in table.chains}
+    turns = {name: _turns(rules) if rules else () for name, rules in chains.items()}
+    reached, entries = _reached(chains, turns, builtins), dict[str, list[bytes]]()
+    for name, rules in chains.items():
+        found = entries[name] = []
+        for first, last, hooks in _portions(reached[name], len(rules)) if rules else ():
+            found += _entries.each(f"{owner} {name}", rules[first:last], table.family, hooks)
+    return EncodedRules(chains, turns, entries, reached)
+
+
+def encode_table(initial: InitialTable, table: Table, rules: EncodedRules | None = None) -> FreshTable:
+    """Encode our part of a table, with nothing else in it.
+
+    :param rules: of the table; None: they are encoded here
     :raises ValueError: a rule cannot be expressed
     """
     layout = LAYOUTS[table.family]
     builtins = BUILTINS[table.name]
     policies = dict(zip(builtins, initial.policies, strict=True))
-    chains = {
-        builtin: tuple([_jump(chain) for found, chain in table.jumps if found == builtin]) for builtin in builtins
-    }
-    chains |= {chain.name: chain.rules for chain in table.chains}
-    reached = _reached(chains, builtins)
+    chains, turns, encoded, reached = rules or encode_rules(table)
     entries: list[bytes] = []
     heads: dict[str, int] = {}
-    for name, rules in chains.items():
+    for name, found in encoded.items():
         if name not in policies:
             entries.append(_name(layout, name))
         heads[name] = len(entries)
-        for first, last, hooks in _portions(reached[name], len(rules)):
-            entries += _entry.each(f"{owner} {name}", rules[first:last], table.family, hooks)
-        hooks = sum(hook for hook, end in reached[name].items() if end > len(rules))
+        entries += found
+        hooks = sum(hook for hook, end in reached[name].items() if end > len(found))
         entries.append(_policy(layout, policies.get(name, _NUMBERS["RETURN"]), hooks))
     entries.append(_name(layout, ERROR))
     sizes = [*map(len, entries)]
     offsets = [0, *accumulate(sizes)]
     packed = bytearray().join(entries)
-    for name, rules in chains.items():
-        for number, rule in _turns(rules):
+    for name, found_turns in turns.items():
+        for number, rule in found_turns:
             if isinstance(rule.target, Jump):
                 end = offsets[heads[name] + number + 1]
                 _VERDICT.pack_into(packed, end - _VERDICT_SIZE + EXTENSION.size, offsets[heads[rule.target.chain]])
@@ -174,34 +203,31 @@ def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
 
 
 @itemwise
-def _entry(rule: FilterRule, family: Family, hooks: int) -> bytes:
-    """Encode a rule as the kernel has it; jumps lead nowhere yet.
+def _entries(rules: Sequence[FilterRule], family: Family, hooks: int) -> list[bytes]:
+    """Encode rules as the kernel has them; jumps lead nowhere yet.
 
-    :param hooks: from which it is reached
+    :param hooks: from which they are reached
     """
-    entry, target = encode(rule, family), rule.target
-    if isinstance(target, Verdict | Jump):  # the entry has its name
-        number = _NUMBERS[target.name] if isinstance(target, Verdict) else 0
-        entry = entry[:-_VERDICT_SIZE] + _standard(number)
-    return _come_from(LAYOUTS[family], entry, hooks)
+    found = [encode_reached(rule, family, hooks) for rule in rules]
+    for number, rule in _turns(rules):  # the entry has the name of the verdict
+        verdict = _NUMBERS[rule.target.name] if isinstance(rule.target, Verdict) else 0
+        found[number] = found[number][:-_VERDICT_SIZE] + _standard(verdict)
+    return found
 
 
-def _come_from(layout: Layout, entry: bytes, hooks: int) -> bytes:
-    """Return an entry with the hooks from which it is reached, as the kernel notes them (``mark_source_chains``)."""
-    at = layout.offsets_at + OFFSETS.size
-    return entry[:at] + _COMEFROM.pack(hooks) + entry[at + _COMEFROM.size :] if hooks else entry
-
-
-def _reached(chains: Mapping[str, tuple[FilterRule, ...]], builtins: Iterable[str]) -> dict[str, dict[int, int]]:
-    """Return for each chain how many of its entries are reached from each hook; its policy is the last entry."""
+def _reached(
+    chains: Mapping[str, tuple[FilterRule, ...]],
+    turns: Mapping[str, Sequence[tuple[int, FilterRule]]],
+    builtins: Iterable[str],
+) -> dict[str, dict[int, int]]:
+    """Return :attr:`EncodedRules.reached`."""
     found: dict[str, dict[int, int]] = {name: {} for name in chains}
 
     def walk_chain(name: str, hook: int) -> None:
         if hook in found[name]:
             return  # it was here before, or the chains are a loop, which the kernel refuses
-        rules = chains[name]
-        found[name][hook] = len(rules) + 1
-        for number, rule in _turns(rules):
+        found[name][hook] = len(chains[name]) + 1
+        for number, rule in turns[name]:
             if isinstance(rule.target, Jump):
                 walk_chain(rule.target.chain, hook)
             elif rule == FilterRule(rule.target):  # nothing behind it is reached
@@ -235,7 +261,7 @@ _VERDICT_SIZE = len(_standard(0))
 
 @lru_cache
 def _policy(layout: Layout, verdict: int, hooks: int) -> bytes:
-    return _come_from(layout, _bare(layout, _standard(verdict)), hooks)
+    return come_from(layout, _bare(layout, _standard(verdict)), hooks)
 
 
 @lru_cache

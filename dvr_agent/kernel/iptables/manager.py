@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
-from dvr_agent.kernel.iptables.fresh_table import as_made, encode_table
+from dvr_agent.kernel.iptables.fresh_table import EncodedRules, as_made, encode_rules, encode_table
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
@@ -195,6 +195,7 @@ class _TableUpdate:
     :ivar snapshot: the table as it was last read
     :ivar edit: the steps from ``snapshot`` to ``desired``
     :ivar entries: the encoded rules of ``edit.inserts``
+    :ivar rules: of a table that does not exist yet, encoded
     """
 
     opened: NamespaceTables
@@ -203,6 +204,7 @@ class _TableUpdate:
     snapshot: Snapshot | None = None
     edit: Edit = field(default_factory=Edit)
     entries: list[bytes] = field(default_factory=list)
+    rules: EncodedRules | None = None
 
     def begin(self) -> bool:
         """Compute what has to be done; False: nothing.
@@ -211,10 +213,16 @@ class _TableUpdate:
         """
         if self.opened.exists(self.desired.key):
             return self.plan(self.opened.read_existing(self.desired.key))
-        for chain in self.desired.chains:
-            for rule in chain.rules:
-                self._encode(chain.name, rule)
-        return bool(self.desired.chains)
+        if not self.desired.chains:
+            return False
+        try:
+            self.rules = encode_rules(self.desired, self.opened.namespace)
+        except ValueError:
+            for chain in self.desired.chains:
+                for rule in chain.rules:
+                    self._encode(chain.name, rule)  # which one is it?
+            raise
+        return True
 
     def write_fresh(self) -> bool:
         """Write a table that did not exist when it was planned; False: libiptc has to do it."""
@@ -227,7 +235,7 @@ class _TableUpdate:
             return False
         if initial is None:
             return False
-        return self.opened.write_fresh(key, encode_table(initial, self.desired, self.opened.namespace))
+        return self.opened.write_fresh(key, encode_table(initial, self.desired, self.rules))
 
     def plan(self, snapshot: Snapshot) -> bool:
         """Compute the steps from a snapshot; False if there are none.
@@ -251,7 +259,8 @@ class _TableUpdate:
         made = as_made(self.snapshot, self.desired) if self.snapshot is not None and is_long else None
         if made is not None and not self.withdraw:
             with contextlib.suppress(ValueError):
-                self.opened.foresee(self.desired.key, encode_table(made, self.desired, self.opened.namespace))
+                rules = encode_rules(self.desired, self.opened.namespace)
+                self.opened.foresee(self.desired.key, encode_table(made, self.desired, rules))
 
     def _encode(self, chain: str, rule: FilterRule) -> bytes:
         try:

@@ -9,9 +9,9 @@ the same few rules, and a table is read far more often than it changes.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from functools import lru_cache
+from socket import AF_INET, inet_pton
 
 from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.extensions import (
@@ -54,6 +54,7 @@ from dvr_agent.state.filter import (
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _SIZE = struct.Struct("=H")
+_COMEFROM = struct.Struct("=I")
 
 
 def _netmasks(bits: int) -> dict[str, bytes]:
@@ -66,39 +67,52 @@ _LENGTHS = {mask: length for masks in _MASKS.values() for length, mask in masks.
 _INVERSIONS = INV_IIF | INV_OIF | INV_SRC | INV_DST
 
 
-@lru_cache(maxsize=1 << 11)
 def encode(rule: FilterRule, family: Family) -> bytes:
     """Encode a rule as libiptc's append and insert take it; verdicts and jumps are passed by name.
 
     :raises ValueError: the rule cannot be expressed, or is not in the spelling it is read back in
     """
-    rule = _only(rule)
-    with contextlib.suppress(ValueError):
-        found = _encode_translation(rule) if family == 4 else None
-        if found is not None:
-            return found
-    return _encode(rule, family)
+    return encode_reached(_only(rule), family, 0)
 
 
-def _encode_translation(rule: FilterRule) -> bytes | None:
+def encode_reached(rule: FilterRule, family: Family, hooks: int) -> bytes:
+    """Encode a rule as :func:`encode` does, with the hooks from which it is reached.
+
+    :raises ValueError: as :func:`encode`
+    """
+    found = _encode_translation(rule, hooks) if family == 4 else None
+    return come_from(LAYOUTS[family], _encode(rule, family), hooks) if found is None else found
+
+
+def come_from(layout: Layout, entry: bytes, hooks: int) -> bytes:
+    """Return an entry with the hooks from which it is reached, as the kernel notes them (``mark_source_chains``)."""
+    at = layout.offsets_at + OFFSETS.size
+    return entry[:at] + _COMEFROM.pack(hooks) + entry[at + _COMEFROM.size :] if hooks else entry
+
+
+def _encode_translation(rule: FilterRule, hooks: int) -> bytes | None:
     """Encode a translation of one IPv4 address to another by the entry of one like it; None: it is another rule.
 
     A router may have thousands of them, which differ in two addresses.
     """
-    target, by_source = rule.target, rule.src is not None
-    host = rule.src if by_source else rule.dst
-    if not isinstance(target, Dnat | Snat) or not isinstance(host, str) or (by_source and rule.dst is not None):
+    target, src, dst = rule.target, rule.src, rule.dst
+    if isinstance(target, Snat):
+        random_fully: bool | None = target.random_fully
+    elif isinstance(target, Dnat) and target.ports is None and target.base is None:
+        random_fully = None
+    else:
         return None
-    if rule.matches or rule.protocol is not None:
-        return None
-    if isinstance(target, Dnat) and (target.ports is not None or target.base is not None):
+    host = dst if src is None else src
+    if rule.matches or rule.protocol is not None or not isinstance(host, str) or not (src is None or dst is None):
         return None
     address, _, length = host.partition("/")
-    raw, aim = address_bytes(address, 4), address_bytes(target.address, 4)
-    if length != "32" or ip_text(raw) != address or ip_text(aim) != target.address:
+    if length != "32":
         return None
-    shape = Snat(_AIM, target.random_fully) if isinstance(target, Snat) else Dnat(_AIM)
-    head, *rest = _pattern(shape, by_source, rule.iif, rule.oif)
+    try:  # inet_pton(3) takes an IPv4 address in the one form only in which inet_ntop(3) writes it
+        raw, aim = inet_pton(AF_INET, address), inet_pton(AF_INET, target.address)
+    except (OSError, ValueError):
+        return None
+    head, rest = _around_addresses(random_fully, src is not None, rule.iif, rule.oif, hooks)
     return head + raw + aim.join(rest)
 
 
@@ -106,15 +120,45 @@ _HOST, _AIM = "203.0.113.171", "198.51.100.187"
 """Addresses of the entry after which others are made."""
 
 
-@lru_cache(maxsize=1 << 10)
-def _pattern(target: Target, by_source: bool, iif: str | Not | None, oif: str | Not | None) -> list[bytes]:
-    """Return what is before the host, and the parts between which the address of the target is."""
+@lru_cache(maxsize=1 << 6)
+def _around_addresses(
+    random_fully: bool | None, by_source: bool, iif: str | Not | None, oif: str | Not | None, hooks: int
+) -> tuple[bytes, list[bytes]]:
+    """Return what is before the host of a translation, and the parts between which the address of its target is.
+
+    :param random_fully: of a :class:`Snat`; None: the target is a :class:`Dnat`
+    """
+    target = Dnat(_AIM) if random_fully is None else Snat(_AIM, random_fully)
     src, dst = (f"{_HOST}/32", None) if by_source else (None, f"{_HOST}/32")
-    head, rest = _encode(FilterRule(target, src, dst, iif, oif), 4).split(address_bytes(_HOST, 4))
-    return [head, *rest.split(address_bytes(_AIM, 4))]
+    entry = come_from(LAYOUTS[4], _encode(FilterRule(target, src, dst, iif, oif), 4), hooks)
+    head, rest = entry.split(address_bytes(_HOST, 4))
+    return head, rest.split(address_bytes(_AIM, 4))
 
 
 def _encode(rule: FilterRule, family: Family) -> bytes:
+    """Encode a rule by that with other devices: those of each router have names of their own, of one length."""
+    iif, oif = rule.iif, rule.oif
+    if iif is None and oif is None:
+        return _encode_checked(rule, family)
+    names = b"".join([_encode_interface(one.value if isinstance(one, Not) else one)[0] for one in (iif, oif)])
+    alike = FilterRule(rule.target, rule.src, rule.dst, _alike(iif), _alike(oif), rule.protocol, rule.matches)
+    try:
+        entry, at = _encode_checked(alike, family), 4 * LAYOUTS[family].address_size
+    except ValueError:
+        return _encode_checked(rule, family)  # for the words of the error
+    return entry[:at] + names + entry[at + len(names) :]
+
+
+def _alike(name: str | Not | None) -> str | Not | None:
+    """Return the name of another interface that is encoded like this one."""
+    if isinstance(name, Not):
+        return Not(str(_alike(name.value)))
+    return name if name is None or name.endswith("+") else "x" * len(name.encode())
+
+
+@lru_cache(maxsize=1 << 11)
+def _encode_checked(rule: FilterRule, family: Family) -> bytes:
+    """Encode a rule, and check that it will be read back as it is."""
     layout = LAYOUTS[family]
     _check_protocol(rule)
     ip = _encode_ip(rule, layout)

@@ -85,7 +85,8 @@ def shape_of_sizes(layout: Layout, sizes: Iterable[int]) -> struct.Struct:
 @lru_cache(maxsize=1 << 12)
 def _shape(counters_at: int, header_size: int, sizes: tuple[int, ...]) -> struct.Struct:
     gap = header_size - counters_at
-    return struct.Struct("=" + "".join(f"{counters_at}s{gap}x{size - header_size}s" for size in sizes))
+    parts = {size: f"{counters_at}s{gap}x{size - header_size}s" for size in set(sizes)}
+    return struct.Struct("=" + "".join(map(parts.__getitem__, sizes)))
 
 
 def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:

@@ -121,8 +121,9 @@ def read_link_locals(reader: SliceReader) -> Iterable[Address]:
     return decode_link_locals(reader.on_devices(dump_addresses), reader.owned)
 
 
-def _add(address: Address, context: WriteContext) -> list[Request]:
-    return [add_address(address, context.indexes[address.device], EXISTS)]
+def _add(addresses: Sequence[Address], context: WriteContext) -> list[Request]:
+    indexes = context.indexes
+    return [add_address(address, indexes[address.device], EXISTS) for address in addresses]
 
 
 def _remove(address: Address, context: WriteContext) -> list[Request]:

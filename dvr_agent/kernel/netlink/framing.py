@@ -32,29 +32,31 @@ def pack(requests: Sequence[Request], first: int, last: int) -> bytes:
     :param first: sequence number of the first request
     :param last: flags that are added to the last request
     """
-    header = HEADER.pack
-    parts: list[bytes] = []
-    sequence = first
+    header, size = HEADER.pack, HEADER_SIZE
     end = first + len(requests) - 1
-    for request in requests:
-        flags = request.flags | NLM_F_REQUEST | (last if sequence == end else 0)
-        parts.append(header(HEADER_SIZE + len(request.body), request.kind, flags, sequence, 0))
-        parts.append(request.body)
-        sequence += 1
-    return b"".join(parts)
+    return b"".join(
+        [
+            header(size + len(body), kind, flags | NLM_F_REQUEST | (last if number == end else 0), number, 0) + body
+            for number, (kind, flags, body, _what, _tolerate) in enumerate(requests, first)
+        ]
+    )
 
 
 def chunks(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
     """Split requests into portions that one send and the receive buffer can take."""
-    start = size = 0
-    for index, request in enumerate(requests):
-        length = HEADER_SIZE + len(request.body)
-        if size and (size + length > BATCH_BYTES or index - start == BATCH_MESSAGES):
-            yield requests[start:index]
-            start, size = index, 0
-        size += length
-    if size:
-        yield requests[start:]
+    for start in range(0, len(requests), BATCH_MESSAGES):
+        yield from _halves(requests[start : start + BATCH_MESSAGES])
+
+
+def _halves(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Split requests until the bytes of each portion, or its only request, fit into one send."""
+    size = sum([len(request.body) for request in requests]) + len(requests) * HEADER_SIZE
+    middle = len(requests) // 2
+    if size <= BATCH_BYTES or not middle:
+        yield requests
+    else:
+        yield from _halves(requests[:middle])
+        yield from _halves(requests[middle:])
 
 
 def messages(buffer: Data, size: int) -> Iterator[tuple[int, int, int, int, int]]:

@@ -113,7 +113,7 @@ class Handler(Generic[T]):
     """How the objects of one kind are read and written.
 
     :ivar read: yields objects of the kind
-    :ivar add: requests that add an object; they tolerate ``EXISTS``
+    :ivar add: requests that add objects, one for each, in their order; they tolerate ``EXISTS``
     :ivar remove: requests that remove an object; they tolerate ``GONE``
     :ivar change: requests that give an object another value in place; None: those of ``add`` do that
     :ivar reads_owned_only: ``read`` yields nothing that the slice does not own, so that this is not checked again
@@ -127,7 +127,7 @@ class Handler(Generic[T]):
 
     kind: Kind[T]
     read: Callable[[SliceReader], Iterable[T]]
-    add: Callable[[T, WriteContext], list[Request]]
+    add: Callable[[Sequence[T], WriteContext], list[Request]]
     remove: Callable[[T, WriteContext], list[Request]]
     change: Callable[[T, WriteContext], list[Request]] | None = None
     reads_owned_only: bool = False

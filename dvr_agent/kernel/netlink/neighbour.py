@@ -7,7 +7,7 @@ address of it (without one, entries have no effect), and who only wants to know 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from socket import inet_aton
 from struct import Struct
@@ -130,8 +130,9 @@ def _read_all(reader: SliceReader) -> Iterable[Neighbour]:
             yield from decode_neighbours(reader.on_devices(dump), reader.owned)
 
 
-def _add(neighbour: Neighbour, context: WriteContext) -> list[Request]:
-    return [add_neighbour(neighbour, context.indexes[neighbour.device])]
+def _add(neighbours: Sequence[Neighbour], context: WriteContext) -> list[Request]:
+    indexes = context.indexes
+    return [add_neighbour(one, indexes[one.device]) for one in neighbours]
 
 
 def _remove(neighbour: Neighbour, context: WriteContext) -> list[Request]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pyroute2.netlink.rtnl import RTM_DELTFILTER
 
@@ -91,8 +91,8 @@ def _stale(reader: SliceReader, index: int, device: str) -> Iterable[Policer]:
     return [Policer(0, CLSACT, device, "entering", "")] if ours and len(ours) == filters else ours
 
 
-def _add(_policer: Policer, _context: WriteContext) -> list[Request]:
-    return []
+def _add(_policers: Sequence[Policer], _context: WriteContext) -> list[Request]:
+    raise NotImplementedError  # none is desired
 
 
 def _remove(policer: Policer, context: WriteContext) -> list[Request]:

@@ -6,7 +6,7 @@ events of changes.  It is read for slices that own proxied neighbours only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
@@ -69,8 +69,8 @@ def _read(reader: SliceReader) -> Iterable[ProxyNeighbour]:
     return decode_proxy_neighbours(found, names)
 
 
-def _add(proxy: ProxyNeighbour, context: WriteContext) -> list[Request]:
-    return [add_proxy_neighbour(proxy, context.indexes[proxy.device])]
+def _add(proxies: Sequence[ProxyNeighbour], context: WriteContext) -> list[Request]:
+    return [add_proxy_neighbour(proxy, context.indexes[proxy.device]) for proxy in proxies]
 
 
 def _remove(proxy: ProxyNeighbour, context: WriteContext) -> list[Request]:

@@ -162,31 +162,43 @@ def decode_protocol(data: Data) -> str:
 
 
 def _body(route: Route, indexes: Mapping[str, int], protocol: int) -> bytes:
-    family, dst, length = split_cidr(route.dst)
-    hops = route.hops
+    dst, table, hops = route
+    family, address, length = split_cidr(dst)
+    found = tuple([indexes[hop.device] for hop in hops])
+    head, rest = _around_destination(family, length, table, hops, found, protocol)
+    return head + _dst(address) + rest if length else head + rest
+
+
+@lru_cache(maxsize=1 << 8)
+def _around_destination(
+    family: int, length: int, table: int, hops: tuple[Hop, ...], indexes: tuple[int, ...], protocol: int
+) -> tuple[bytes, bytes]:
+    """Return what is before and behind the destination in a request: a router may have thousands that share it.
+
+    :param indexes: of the devices of the hops
+    """
     direct = family == AF_INET and all(hop.gateway is None for hop in hops)
     scope = SCOPE_LINK if direct else SCOPE_UNIVERSE
-    body = _dst(dst) if length else b""
-    body += _table(route.table)
+    rest = _table(table)
     if family == AF_INET6:
-        body += _ipv6_metric
+        rest += _ipv6_metric
     flags = 0
     if len(hops) == 1:
-        gateway, device, onlink = hops[0]
-        body += _oif(indexes[device])
+        gateway, _device, onlink = hops[0]
+        rest += _oif(indexes[0])
         if gateway is not None:
-            body += _gateway(gateway)
+            rest += _gateway(gateway)
         flags = RTNH_F_ONLINK if onlink else 0
     else:
-        body += _multipath(_hops(hops, indexes))
-    return _head(family, length, _short(route.table), protocol, scope, UNICAST, flags) + body
+        rest += _multipath(_hops(hops, indexes))
+    return _head(family, length, _short(table), protocol, scope, UNICAST, flags), rest
 
 
-def _hops(hops: Sequence[Hop], indexes: Mapping[str, int]) -> bytes:
+def _hops(hops: Sequence[Hop], indexes: Sequence[int]) -> bytes:
     packed = b""
-    for gateway, device, onlink in hops:
+    for (gateway, _device, onlink), index in zip(hops, indexes, strict=True):
         via = _gateway(gateway) if gateway is not None else b""
-        packed += _hop_head(HOP.size + len(via), RTNH_F_ONLINK if onlink else 0, indexes[device]) + via
+        packed += _hop_head(HOP.size + len(via), RTNH_F_ONLINK if onlink else 0, index) + via
     return packed
 
 
@@ -260,8 +272,9 @@ def _read_tables(reader: SliceReader) -> list[Data]:
     return messages
 
 
-def _add(route: Route, context: WriteContext) -> list[Request]:
-    return [add_route(route, context.indexes, EXISTS)]
+def _add(routes: Sequence[Route], context: WriteContext) -> list[Request]:
+    indexes = context.indexes
+    return [add_route(route, indexes, EXISTS) for route in routes]
 
 
 def _change(route: Route, context: WriteContext) -> list[Request]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from struct import Struct
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE
@@ -26,8 +27,8 @@ _BODY = RULE.size
 """Where the attributes begin."""
 _head = RULE.head("family", "src_len", "table", "action")
 _read_head = RULE.read_head("family", "dst_len", "src_len", "tos", "table", "action", "flags")
-_src, _iif, _priority, _suppress, _table = map(
-    RULE.packer, ("FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY", "FRA_SUPPRESS_PREFIXLEN", "FRA_TABLE")
+_src, _iif, _priority, _suppress = map(
+    RULE.packer, ("FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY", "FRA_SUPPRESS_PREFIXLEN")
 )
 _SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL = map(
     RULE.number,
@@ -35,6 +36,8 @@ _SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL = map(
 )
 _read_src, _read_iif, _read_number = map(RULE.reader, ("FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY"))
 _read_protocol = RULE.reader("FRA_PROTOCOL")
+_priority_and_table = Struct("=HHIHHI").pack
+"""Two attributes at once, which each rule has: a router may have thousands."""
 KERNEL_PRIORITIES = tuple({_priority(rule.priority) for rule in KERNEL_RULES})
 """Packed FRA_PRIORITY attributes of the kernel's own rules, by which they are found in a dump of thousands."""
 _PLAIN = frozenset({_SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL})
@@ -75,17 +78,17 @@ def decode_protocol(data: Data) -> str:
 
 
 def _body(rule: Rule) -> bytes:
+    family, priority, table, src, iif, suppress_default = rule
     length = 0
-    attributes = _priority(rule.priority) + _table(rule.table)
-    if rule.src is not None:
-        _family, ip, length = split_cidr(rule.src)
+    attributes = _priority_and_table(8, _PRIORITY, priority, 8, _TABLE, table)
+    if src is not None:
+        _family, ip, length = split_cidr(src)
         attributes += _src(ip)
-    if rule.iif is not None:
-        attributes += _iif(rule.iif)
-    if rule.suppress_default:
+    if iif is not None:
+        attributes += _iif(iif)
+    if suppress_default:
         attributes += _suppress(0)
-    table = rule.table if rule.table < 256 else 0
-    return _head(AF_OF_FAMILY[rule.family], length, table, FR_ACT_TO_TBL) + attributes
+    return _head(AF_OF_FAMILY[family], length, table if table < 256 else 0, FR_ACT_TO_TBL) + attributes
 
 
 @lru_cache(maxsize=1 << 10)
@@ -119,8 +122,8 @@ def _read(reader: SliceReader) -> Iterable[Rule]:
     return decode_rules(sock.dump(dump_rules()))
 
 
-def _add(rule: Rule, _context: WriteContext) -> list[Request]:
-    return [add_rule(rule, EXISTS)]
+def _add(rules: Sequence[Rule], _context: WriteContext) -> list[Request]:
+    return [add_rule(rule, EXISTS) for rule in rules]
 
 
 def _remove(rule: Rule, _context: WriteContext) -> list[Request]:

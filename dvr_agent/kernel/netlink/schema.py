@@ -243,9 +243,13 @@ def _integer(code: str, number: int) -> Packer:
 
 
 def _address(number: int) -> Packer:
-    pack = _raw(number)
+    pack4, pack6 = struct.Struct("=HH4s").pack, struct.Struct("=HH16s").pack
     parse, v4, v6 = socket.inet_pton, socket.AF_INET, socket.AF_INET6
-    return lambda text: pack(parse(v6 if ":" in text else v4, text))
+
+    def packed(text: str) -> bytes:
+        return pack6(20, number, parse(v6, text)) if ":" in text else pack4(8, number, parse(v4, text))
+
+    return packed
 
 
 def _text(number: int) -> Packer:

@@ -6,12 +6,12 @@ Used by :mod:`.filter_manager`; whatever is not certain here is left to :func:`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from dvr_agent.kernel.nftables.ruleset import Element, NftRule, Ruleset, chain_of, elements_of
-from dvr_agent.state.filter import Chain, FilterRule, Table
+from dvr_agent.state.filter import Chain, Table
 from dvr_agent.state.filter_runs import Shape, shape_of
 from dvr_agent.state.sequences import common_ends
 
@@ -67,7 +67,7 @@ def _change(ruleset: Ruleset, table: str, old: Chain, new: Chain) -> ElementChan
     if lookup is None or shape not in map(shape_of, beside):
         return None
     there = ruleset.sets[lookup.set].elements
-    gone, added = dict(_elements(shape, going)), dict(_elements(shape, coming))
+    gone, added = dict(elements_of(shape, going)), dict(elements_of(shape, coming))
     is_certain = len(gone) == len(going) and len(added) == len(coming) and gone.items() <= there.items()
     if not is_certain or any(key in there and key not in gone for key in added):
         return None  # two rules are about one address: their order decides
@@ -93,11 +93,6 @@ def _only_lookup(ruleset: Ruleset, rules: Sequence[NftRule], shape: Shape, numbe
         return None
     size = sum(1 if one.field is None else len(ruleset.sets[one.set].elements) for one in rules)
     return rules[at] if size == number else None
-
-
-def _elements(shape: Shape, rules: Sequence[FilterRule]) -> Iterator[tuple[bytes, Element]]:
-    for rule in rules:
-        yield from elements_of(shape, rule)
 
 
 def with_elements(ruleset: Ruleset, changes: Sequence[ElementChange]) -> Ruleset:

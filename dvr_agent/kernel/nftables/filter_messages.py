@@ -7,7 +7,7 @@ Used by :mod:`.filter_diff` (requests) and :mod:`.filter_reader` (what was read)
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -196,7 +196,7 @@ class FilterMessages:
     def new_elements(self, one: NftSet, elements: Mapping[bytes, Element]) -> Iterator[Request]:
         """Add elements to a set."""
         for part in _parts(elements):
-            packed = [_element(one, key, elements[key]) for key in part]
+            packed = _elements(one, [(key, elements[key]) for key in part])
             what = f"{len(part)} in set {one.name}"
             yield self._request(NFT_MSG_NEWSETELEM, what, text(2, one.name), nest(3, *packed), flags=NLM_F_CREATE)
 
@@ -281,15 +281,24 @@ def _parts(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield found[start : start + ELEMENTS_A_MESSAGE]
 
 
+def _elements(one: NftSet, elements: Sequence[tuple[bytes, Element]]) -> list[bytes]:
+    if (one.keys, one.values) != (_ADDRESS, _ADDRESS):
+        return [_element(one, key, element) for key, element in elements]
+    pack, before, between = _ADDRESS_PAIR.pack, _PAIR_HEAD, _PAIR_VALUE
+    return [  # nearly all of them
+        pack(*before, key, *between, value) if not comment else _element(one, key, Element(value, comment))
+        for key, (value, comment) in elements
+    ]
+
+
 def _element(one: NftSet, key: bytes, element: Element) -> bytes:
-    if one.values == ("ipv4_addr",) and not element.comment and len(key) == 4:
-        return _ADDRESS_PAIR.pack(*_PAIR_HEAD, key, *_PAIR_VALUE, element.value)  # nearly all of them
     parts = [nest(1, attribute(1, key))]
     if one.values:
         parts.append(nest(2, attribute(1, element.value)))
     return nest(1, *parts, *_comment(6, element.comment))
 
 
+_ADDRESS = ("ipv4_addr",)
 _ADDRESS_PAIR = struct.Struct("=HH HH HH 4s HH HH 4s")
 _PAIR_HEAD = (28, 1 | NLA_F_NESTED, 12, 1 | NLA_F_NESTED, 8, 1)
 _PAIR_VALUE = (12, 2 | NLA_F_NESTED, 8, 1)

@@ -9,7 +9,6 @@ rule.  Elements are bytes, as the kernel has them.  :mod:`.rule_codec` makes and
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from dvr_agent.state.filter import (
     TableKey,
     Transport,
 )
-from dvr_agent.state.filter_runs import Field, Shape, address_of, in_order, runs, with_field
+from dvr_agent.state.filter_runs import Field, Shape, address_of, runs, with_field
 
 TABLE = "dvr"
 """Name of our tables: ``ip dvr`` and ``ip6 dvr``."""
@@ -171,7 +170,7 @@ def with_tables(old: Ruleset, tables: Collection[Table]) -> Ruleset:
     sets = {name: one for name, one in old.sets.items() if name in used}
     for table in tables:
         for chain in table.chains:
-            for run in runs(in_order(chain.rules)):
+            for run in runs(chain.rules):
                 usual = chain_of(table.name, chain.name)
                 name = _HELPERS if isinstance(run.rules[0].target, CtHelper) else usual
                 found = chains.setdefault(name, [])
@@ -235,9 +234,8 @@ def _set_name(table: str, shape: Shape) -> str:
 
 def _set_of(shape: Shape, rules: Sequence[FilterRule]) -> NftSet:
     elements: dict[bytes, Element] = {}
-    for rule in rules:
-        for key, element in elements_of(shape, rule):
-            elements.setdefault(key, element)
+    for key, element in elements_of(shape, rules):
+        elements.setdefault(key, element)
     return NftSet("", _key_types(shape, rules[0]), _value_types(shape, rules[0]), shape.counted, elements)
 
 
@@ -257,34 +255,32 @@ def _value_types(shape: Shape, rule: FilterRule) -> tuple[str, ...]:
     return (_address_type(rule),) if isinstance(shape.rule.target, Dnat | Snat) else ()
 
 
-def elements_of(shape: Shape, rule: FilterRule) -> Iterator[tuple[bytes, Element]]:
-    """Yield the elements for which a rule of a run stands."""
-    if shape.field in ("iif", "oif"):
-        yield device_field(str(rule.iif if shape.field == "iif" else rule.oif)), Element()
+def elements_of(shape: Shape, rules: Iterable[FilterRule]) -> Iterator[tuple[bytes, Element]]:
+    """Yield the elements for which rules of a run stand."""
+    at = shape.field
+    if at in ("iif", "oif"):
+        yield from ((device_field(str(rule.iif if at == "iif" else rule.oif)), Element()) for rule in rules)
         return
-    address = address_of(str(rule.src if shape.field == "src" else rule.dst))
-    target, match = rule.target, rule.matches[0] if rule.matches else None
-    if shape.field == "dport" and isinstance(target, Dnat) and target.ports and isinstance(match, DportMatch):
-        yield from _forwarded(address, target, target.ports, match)
-    elif isinstance(target, Dnat | Snat):
-        yield address, Element(socket.inet_pton(_af(target.address), target.address))
-    else:
-        yield address, Element(comment=match.comment if shape.counted and isinstance(match, CommentMatch) else "")
+    for rule in rules:
+        address = address_of(str(rule.src if at == "src" else rule.dst))
+        target, match = rule.target, rule.matches[0] if rule.matches else None
+        if at == "dport" and isinstance(target, Dnat) and target.ports and isinstance(match, DportMatch):
+            yield from _forwarded(address, target, target.ports, match)
+        elif isinstance(target, Dnat | Snat):
+            yield address, Element(address_of(target.address))
+        else:
+            yield address, Element(comment=match.comment if shape.counted and isinstance(match, CommentMatch) else "")
 
 
 def _forwarded(
     address: bytes, target: Dnat, ports: tuple[int, int], match: DportMatch
 ) -> Iterator[tuple[bytes, Element]]:
     """Yield an element for each port; those of a range name it, so that the rule can be read back."""
-    inside = socket.inet_pton(_af(target.address), target.address)
+    inside = address_of(target.address)
     comment = "" if match.first == match.last else f"{match.first}-{match.last}"
     for port in range(match.first, match.last + 1):
         to = ports[0] + (port - match.first if target.base is not None else 0)
         yield address + _port(port), Element(inside + _port(to), comment)
-
-
-def _af(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _port(port: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dvr_agent.kernel.announce import frames
+from dvr_agent.kernel.announce import AnnouncingDevice
 from dvr_agent.kernel.api import GratuitousArp
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.message import HEADER, Request
@@ -36,7 +36,7 @@ def describe(state: VirtualRouterState, indexes: Mapping[str, int], macs: Mappin
         frames=tuple(
             Frame(one.device, protocol, data)
             for one in announced
-            for protocol, data in frames(one.ip, macs[one.device], GratuitousArp.REQUEST)
+            for protocol, data in AnnouncingDevice(macs[one.device], GratuitousArp.REQUEST).frames(one.ip)
         ),
         gateways=tuple(Gateway(str(one.gateway), indexes[one.device]) for one in state.gateways),
         check_interval=state.check_interval,
