@@ -18,6 +18,7 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.statefile import PAIRS_FILE
 from tests.support import lab
 from tests.support.small_routers import fip, make_router, qrouter
 from tests.support.trusting_agent import FIP, MEDDLING, Agent, counting_agent, router_base, with_fips
@@ -65,6 +66,18 @@ def test_a_resync_of_a_trusted_router_reads_nothing_and_an_audit_everything(agen
     assert agent.reads == []
     assert not agent.once(router, in_resync=True, trusting=False).plan
     assert qrouter(router) in agent.reads
+
+
+def test_a_trusted_router_that_is_unchanged_keeps_its_pair(agent: Agent, router: Router, tmp_path: Path) -> None:
+    agent.twice(router)
+    agent.reconciler.flush()
+    before = (tmp_path / PAIRS_FILE).read_text()
+    agent.reconciler.begin_resync()
+    agent.once(router, in_resync=True)
+    assert agent.reads == []
+    agent.reconciler.flush()
+    assert router.id in before
+    assert (tmp_path / PAIRS_FILE).read_text() == before
 
 
 def test_what_a_job_has_made_is_trusted_at_once(agent: Agent, router: Router) -> None:
