@@ -26,14 +26,14 @@ from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.port_owner import NOBODY, Author, any_of, owner_of
 from dvr_agent.kernel.process_name import parent_text
 from dvr_agent.plural import count
-from dvr_agent.reconcile.contradictions import is_drift, ports_of, states_of
+from dvr_agent.reconcile.contradictions import is_drift, ports_of, states_of, stems_of
 from dvr_agent.reconcile.kept_trust import KeptRouter
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.state.address import Address
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF, thing_of
+from dvr_agent.state.namespace import thing_of
 
 BATCH = 256
 """Notifications that are read at once: a few milliseconds."""
@@ -158,6 +158,9 @@ class DriftJudge:
         if trust.kept is not None:
             trust.kept.note(events)
         objects = [event for event in events if isinstance(event, Event)]
+        for event in objects:
+            if event.namespace.startswith(names.FIP):
+                self._memory.snapshot.outdate(event.namespace, stems_of(event))
         switched = tuple(self._switched(objects))
         findings = [
             *self._findings(self._foreign(objects, own) if own else objects),
@@ -285,8 +288,7 @@ class DriftJudge:
         """
         if not event.namespace.startswith(names.FIP):
             return self._routers_in(event.namespace)
-        devices = () if event.item is None else KIND_OF[type(event.item)].devices(event.item)
-        stems = [device[len(names.FIP_TO_ROUTER) :] for device in devices if device.startswith(names.FIP_TO_ROUTER)]
+        stems = stems_of(event)
         if stems:
             return [self._stems[stem] for stem in stems if stem in self._stems]
         return self._routers_in(event.namespace)

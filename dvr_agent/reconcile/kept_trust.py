@@ -17,10 +17,9 @@ from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event
-from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of
+from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of, stems_of
 from dvr_agent.state.digest import digest_of
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF
 
 MANY = 256
 """Events of one router or namespace; with more of them it is read."""
@@ -109,6 +108,4 @@ def _places(event: AnyEvent) -> Iterable[_Place]:
         return [(event.namespace, "")]
     if event.namespace == HOST:
         return [(HOST, event.item.name)] if isinstance(event.item, Link) else []
-    prefix = names.FIP_TO_ROUTER
-    stems = [one[len(prefix) :] for one in KIND_OF[type(event.item)].devices(event.item) if one.startswith(prefix)]
-    return [(event.namespace, stem) for stem in stems] or [(event.namespace, "")]
+    return [(event.namespace, stem) for stem in stems_of(event)] or [(event.namespace, "")]

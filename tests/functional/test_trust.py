@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.desired import names
+from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
@@ -152,6 +153,25 @@ def test_a_copy_that_was_read_before_its_namespace_was_heard_vouches_for_nothing
         again.reconciler.reconcile(router, in_resync=True)
         lab.in_netns(FIP, "ip", "route", "del", f"{other.floating_ips[0].address}/32")
         again.once(other, in_resync=True)
+        assert not again.differs(other)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["audit", "first resync"])
+@pytest.mark.parametrize("words", ["route del {}/32", "route flush table {}"])
+def test_what_changes_in_a_slice_after_a_resync_has_copied_it_is_repaired(
+    agent: Agent, router: Router, tmp_path: Path, is_known: bool, words: str
+) -> None:
+    router, other = with_fips(router, 8), with_fips(make_router("two", 2), 7)
+    with started_again(agent, tmp_path, router, other) as again:
+        for one in (router, other) if is_known else ():
+            again.once(one)
+        again.reconciler.begin_resync(trusting=False)
+        again.once(router, in_resync=True, trusting=False)
+        pair = again.reconciler.memory.allocations.pair(other.id)
+        assert pair is not None
+        changed = other.floating_ips[0].address if "del" in words else fip_index(pair.subnet.fip_address)
+        lab.run("ip", "-n", FIP, *words.format(changed).split())
+        again.once(other, in_resync=True, trusting=False)
         assert not again.differs(other)
 
 
