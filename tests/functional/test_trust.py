@@ -6,6 +6,7 @@ After each job a plan is made that reads everything (``Planner.plan``): it must 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from dvr_agent.desired import names
 from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.errors import DvrError
+from dvr_agent.kernel import netns
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.model.router import Router
@@ -104,6 +106,17 @@ def test_what_another_program_does_while_a_job_makes_a_router_is_found(
         patch.setattr(namespaces, "create", meddle)
         agent.once(router)
     assert agent.once(router).plan
+    assert not agent.differs(router)
+
+
+def test_a_namespace_that_has_lost_its_name_is_not_trusted(agent: Agent, router: Router) -> None:
+    """No event tells of an unmount; a program in the namespace keeps it."""
+    agent.twice(router)
+    held = netns.open_namespace(qrouter(router))
+    lab.run("umount", "--lazy", f"{netns.NETNS_DIR}/{qrouter(router)}")
+    assert agent.once(router).plan
+    os.close(held)
+    agent.once(router)
     assert not agent.differs(router)
 
 
