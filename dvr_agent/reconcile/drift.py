@@ -26,7 +26,7 @@ from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.port_owner import NOBODY, Author, any_of, owner_of
 from dvr_agent.kernel.process_name import parent_text
 from dvr_agent.plural import count
-from dvr_agent.reconcile.contradictions import is_drift, ports_of, states_of, stems_of
+from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of, stems_of
 from dvr_agent.reconcile.kept_trust import KeptRouter
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
@@ -34,6 +34,7 @@ from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.state.address import Address
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import thing_of
+from dvr_agent.state.sysctl import Sysctl
 
 BATCH = 256
 """Notifications that are read at once: a few milliseconds."""
@@ -90,7 +91,7 @@ class Events(Protocol):
         """Return the next events, and whether there may be more."""
 
     def discard(self) -> None:
-        """Throw away all waiting events."""
+        """Throw away all waiting events; namespaces are to be heard anew."""
 
     def keep(self) -> Kept:
         """Return what another process needs to go on hearing."""
@@ -130,6 +131,8 @@ class DriftJudge:
         """Ids of those that were not read since."""
         self._is_left = False
         """All further events are for another process."""
+        self._plugged: set[str] = set()
+        """Outer ends of the ports that the last job may have made."""
         memory.trust.hears_whole = events.hears_whole
 
     def judge(self, own: str = "") -> Judgement:
@@ -144,17 +147,10 @@ class DriftJudge:
         try:
             events, more = self.events.read(STORM * BATCH if own else BATCH)
         except OverflowedError:
-            self._batches = 0
-            self._memory.distrust_all()
-            trust.behind = False
-            return Judgement(lost=f"the kernel dropped events; the buffer has {self.events.buffer_size >> 10} KiB now")
+            return self._lost(f"the kernel dropped events; the buffer has {self.events.buffer_size >> 10} KiB now")
         self._batches = self._batches + 1 if more else 0
         if self._batches > STORM:
-            self._batches = 0
-            self.events.discard()
-            self._memory.distrust_all()
-            trust.behind = False
-            return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
+            return self._lost(f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
         if trust.kept is not None:
             trust.kept.note(events)
         objects = [event for event in events if isinstance(event, Event)]
@@ -170,6 +166,14 @@ class DriftJudge:
             self._memory.distrust(finding.router_id, finding.thing[:1] if isinstance(finding.thing, tuple) else ())
         trust.behind = more
         return Judgement(tuple(findings), "", more, switched)
+
+    def _lost(self, reason: str) -> Judgement:
+        """Begin again behind all events so far: until the buffer is empty the kernel would not tell of further losses."""
+        self._batches = 0
+        self.events.discard()
+        self._memory.distrust_all()
+        self._memory.trust.behind = False
+        return Judgement(lost=reason)
 
     def keep(self) -> Kept | None:
         """Return what another process needs to go on hearing, and trusting; None: there are too many events.
@@ -210,6 +214,8 @@ class DriftJudge:
         """Hear the namespaces of a router that a job has worked on, and note its ports."""
         desired = self._memory.desired_of(router_id)
         known = self._known.get(router_id)
+        taps = [{tap_name(port.port_id) for port in ports_of(one)} for one in (known, desired)]
+        self._plugged = taps[1] - taps[0]
         if known is not desired:
             self._note_ports(router_id, known, desired)
         self._hear(router_id, {state.name for state in states_of(desired)})
@@ -320,7 +326,7 @@ class DriftJudge:
         """Return the events without those that our own job explains: intermediate states, and what the kernel did then.
 
         The fip namespace counts as the router's here: its job may have changed the shared part.  A link that was gone
-        meanwhile is checked once more even if it is there again: the job may have planned with the old one's addresses.
+        or down meanwhile is checked once more even if it is back: its addresses and routes went without an event.
         """
         last: dict[Hashable, Event] = {}
         gone: dict[Hashable, Event] = {}
@@ -328,17 +334,20 @@ class DriftJudge:
         for event in events:
             item = event.item
             if isinstance(item, Link) and event.namespace == HOST:
-                if self._ports.get(item.name, (own,))[0] != own:
-                    others.append(event)
+                last[HOST, item.name] = event
             elif item is None or (not event.namespace.endswith(own) and not event.namespace.startswith(names.FIP)):
                 others.append(event)
-            elif isinstance(item, Link) or (isinstance(item, Address) and ":" in item.cidr):
+            elif isinstance(item, Link | Sysctl) or (isinstance(item, Address) and ":" in item.cidr):
                 thing = thing_of(event.namespace, item)
+                was_up = is_up(last[thing]) if thing in last else not event.is_new
                 last[thing] = event
-                if isinstance(item, Link) and not event.present:
+                if isinstance(item, Link) and was_up and not is_up(event):
                     gone[thing] = event
             elif event.port:
                 others.append(event)
+        for tap in self._plugged:
+            if (HOST, tap) in last and is_up(last[HOST, tap]):
+                del last[HOST, tap]
         return [*others, *(last | gone).values()]
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:

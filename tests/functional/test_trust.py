@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,10 +22,11 @@ from dvr_agent.kernel import netns
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.statefile import PAIRS_FILE
 from tests.support import lab
 from tests.support.small_routers import fip, make_router, qrouter
-from tests.support.trusting_agent import FIP, MEDDLING, Agent, counting_agent, router_base, with_fips
+from tests.support.trusting_agent import FIP, MEDDLING, Agent, counting_agent, device, router_base, with_fips
 from tests.support.waiting import wait_for
 
 
@@ -118,6 +120,66 @@ def test_a_namespace_that_has_lost_its_name_is_not_trusted(agent: Agent, router:
     os.close(held)
     agent.once(router)
     assert not agent.differs(router)
+
+
+def test_a_namespace_that_is_replaced_while_a_job_runs_is_found_by_all_its_routers(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in the namespace keeps it, and with it the links of the routers."""
+    other = with_fips(make_router("two", 2), 7)
+    agent.twice(other)
+    held = netns.open_namespace(FIP)
+    announce = PostCommit.announce
+
+    def meddle(*args: Any) -> None:
+        lab.run("ip", "netns", "delete", FIP)
+        lab.run("ip", "netns", "add", FIP)
+        announce(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostCommit, "announce", meddle)
+        agent.once(router)
+    for one in (other, router):
+        agent.once(one)
+    for one in (other, router):
+        assert not agent.differs(one)
+    os.close(held)
+
+
+def fg_down_and_up(_router: Router) -> None:
+    for state in ("down", "up"):
+        lab.run("ip", "-n", FIP, "link", "set", device(FIP, "fg-"), state)
+
+
+IN_A_JOB: dict[str, Callable[[Router], object]] = {
+    "a bridge is down": lambda router: lab.run("ip", "link", "set", f"brq{router.interfaces[0].network_id[:11]}", "down"),
+    "a tap has left its bridge": lambda router: lab.run("ip", "link", "set", f"tap{router.interfaces[0].id[:11]}", "nomaster"),
+    "a shared device was down": fg_down_and_up,
+    "forwarding is off": lambda _router: lab.run("ip", "netns", "exec", FIP, "sysctl", "-qw", "net.ipv4.ip_forward=0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("whose", ["its own", "another router's"])
+@pytest.mark.parametrize("change", IN_A_JOB)
+def test_what_another_program_does_while_a_job_runs_is_found(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch, change: str, whose: str
+) -> None:
+    """Of events without author it counts what they leave behind; a link that was down has lost its routes."""
+    other = with_fips(make_router("two", 2), 7)
+    for one in (router, other):
+        agent.twice(one)
+    announce = PostCommit.announce
+
+    def meddle(*args: Any) -> None:
+        IN_A_JOB[change](router)
+        announce(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostCommit, "announce", meddle)
+        agent.once(with_fips(router, 8) if whose == "its own" else other)
+    for one in (with_fips(router, 8), other):
+        agent.once(one)
+        assert not agent.differs(one)
 
 
 def test_a_namespace_that_another_program_made_is_not_trusted(
