@@ -9,6 +9,7 @@ closes it when the unit stays stopped; without systemd nothing is kept.  Used by
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -32,6 +33,8 @@ LOG = logging.getLogger(__name__)
 PREFIX = "events-"
 """Of the names in the store."""
 RECORD = "record"
+MFD_NOEXEC_SEAL = 8
+"""Linux 6.3 (``include/uapi/linux/memfd.h``); not in Python."""
 
 
 class KeptEvents(NamedTuple):
@@ -49,15 +52,22 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
 
     :param nftables: changes of nf_tables have to be heard
     """
-    passed = [(name.removeprefix(PREFIX), one) for name, one in passed_descriptors()]
-    if not passed:
+    sockets: dict[str, int] = {}
+    for name, descriptor in passed_descriptors():
+        what = name.removeprefix(PREFIX)
+        if what in sockets:
+            os.close(descriptor)
+        elif what != name:
+            sockets[what] = descriptor
+    if not sockets:
         return None
     notifier = Notifier()
-    for what, _ in passed:
+    for what in sockets:
         notifier.send("FDSTOREREMOVE=1", f"FDNAME={PREFIX}{what}")
     notifier.wait_until_handled()  # else a crash from now on would leave sockets that have been read from
-    sockets = dict(passed)
     try:
+        if RECORD not in sockets:
+            raise ValueError("the record is missing")
         record = _read(sockets.pop(RECORD))
         if record["by"] != _identity(settings):
             raise ValueError("version or configuration are others")
@@ -80,7 +90,7 @@ def leave(settings: Settings, judge: DriftJudge) -> None:
     kept = judge.keep() if notifier.is_managed else None
     if kept is None:
         return
-    record = os.memfd_create("dvr-agent-events")
+    record = _new_file()
     try:
         with open(record, "wb", closefd=False) as out:
             out.write(json.dumps({"by": _identity(settings), **kept.record}).encode())
@@ -94,10 +104,23 @@ def leave(settings: Settings, judge: DriftJudge) -> None:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    with open(descriptor, "rb") as file:
+    """Read the record, and empty it: the store may still have it, where the manager did not handle its removal."""
+    with open(descriptor, "r+b") as file:
         file.seek(0)
-        found: dict[str, Any] = json.loads(file.read())
+        text = file.read()
+        file.truncate(0)
+    found: dict[str, Any] = json.loads(text)
     return found
+
+
+def _new_file() -> int:
+    """Return the descriptor of a new file without a name, which cannot be executed (vm.memfd_noexec)."""
+    try:
+        return os.memfd_create("dvr-agent-events", os.MFD_CLOEXEC | MFD_NOEXEC_SEAL)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("dvr-agent-events")  # before Linux 6.3
 
 
 def _identity(settings: Settings) -> str:
