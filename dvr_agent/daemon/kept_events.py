@@ -33,6 +33,7 @@ LOG = logging.getLogger(__name__)
 PREFIX = "events-"
 """Of the names in the store."""
 RECORD = "record"
+ALL_READ = "events of the kernel were not heard on since the last stop, all routers are read"
 MFD_NOEXEC_SEAL = 8
 """Linux 6.3 (``include/uapi/linux/memfd.h``); not in Python."""
 
@@ -75,7 +76,7 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
         events, sockets = Kept(record["events"], sockets), {}
         return KeptEvents(DriftEvents(nftables, events), routers)
     except (KernelError, OSError, KeyError, TypeError, ValueError) as exc:
-        LOG.info("events of the kernel were not heard on since the last stop, all routers are read: %s", exc)
+        LOG.info("%s: %s", ALL_READ, exc)
         for descriptor in sockets.values():
             os.close(descriptor)
         return None

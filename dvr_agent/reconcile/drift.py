@@ -168,7 +168,7 @@ class DriftJudge:
         return Judgement(tuple(findings), "", more, switched)
 
     def _lost(self, reason: str) -> Judgement:
-        """Begin again behind all events so far: until the buffer is empty the kernel would not tell of further losses."""
+        """Begin again behind all events so far: until the buffer is empty the kernel does not tell of further losses."""
         self._batches = 0
         self.events.discard()
         self._memory.distrust_all()
@@ -184,19 +184,27 @@ class DriftJudge:
             return None
         events = self.events.keep()
         self._is_left = True
-        routers = {router_id: list(one) for router_id, one in self._memory.keep().items()}
+        routers = {
+            router_id: list(one) for router_id, one in self._memory.keep().items() if not self._is_hindered(router_id)
+        }
         return events._replace(record={"events": events.record, "routers": routers})
 
-    def trust_kept(self, routers: Mapping[str, KeptRouter]) -> None:
-        """Trust what an earlier process has kept, whose sockets are heard here."""
+    def trust_kept(self, routers: Mapping[str, KeptRouter]) -> bool:
+        """Trust what an earlier process has kept, whose sockets are heard here; False if events were lost meanwhile."""
         self._memory.trust_kept(routers, self.events.is_kept)
-        if not self._has_judged_all():
-            self._memory.trust.kept = None
+        if self._has_judged_all():
+            return True
+        self._memory.trust.kept = None
+        return False
 
     @property
     def recognised(self) -> int:
         """Number of routers that were not read since an earlier process has kept them."""
         return self._memory.trust.recognised
+
+    def _is_hindered(self, router_id: str) -> bool:
+        """Return True if a bridge of the router was down when it was last read: it has to be warned of again."""
+        return bool(self._attach.hindrances({port.network_id for port in ports_of(self._memory.desired_of(router_id))}))
 
     def _has_judged_all(self) -> bool:
         """Judge all events so far; False if some were lost, or there are too many."""

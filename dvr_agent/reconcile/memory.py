@@ -236,11 +236,14 @@ class HostMemory:
                 self.networks.distrust(name.removeprefix(names.FIP))
 
     def keep(self) -> dict[str, KeptRouter]:
-        """Return what another process needs to trust the routers that are trusted now."""
-        marks = {router_id: self.router(router_id).scope_marks or () for router_id, _ in self.trust.all()}
+        """Return what another process needs to trust the routers that are trusted now.
+
+        Not those whose traffic something stops: it has to be found again, since it is read now and then only.
+        """
         return {
-            router_id: KeptRouter(digest(vouched.state), vouched.hindrances, marks[router_id])
+            router_id: KeptRouter(digest(vouched.state), self.router(router_id).scope_marks or ())
             for router_id, vouched in self.trust.all()
+            if not vouched.hindrances
         }
 
     def trust_kept(self, routers: Mapping[str, KeptRouter], is_kept: Callable[[str], bool]) -> None:

@@ -73,11 +73,10 @@ class Trust:
         entry = self._entries.get(router_id)
         if self.kept is None or self.behind or entry is None or not entry.heard.issuperset(names_of(state)):
             return None
-        found = self.kept.take(router_id, state)
-        if found is None:
+        if not self.kept.take(router_id, state):
             return None
         self.recognised += 1
-        return Vouched(state, found.hindrances)
+        return Vouched(state, ())  # a router with hindrances is not kept
 
     def all(self) -> Iterator[tuple[str, Vouched]]:
         """Yield the ids of all trusted routers, with what the kernel has of them."""
