@@ -234,9 +234,9 @@ class DriftEvents:
         return events, full
 
     def discard(self) -> None:
-        """Throw away all waiting notifications, and hear a namespace anew when it is next listened to: it may be another.
+        """Throw away all waiting notifications: there are too many, or some were lost, and an audit follows.
 
-        There are too many, or some were lost, and an audit follows.
+        A namespace is heard anew when it is next listened to: that another one has its name is among what was lost.
         """
         for listener in self._listeners:
             listener.discard()
@@ -282,10 +282,10 @@ class DriftEvents:
             known.pop(index, None)
         else:
             known[index] = now
-        for found in event_decoding.decode(notification, {}):
+        for item, present in event_decoding.decode(notification, {}):
             if before not in (now, None):
-                yield Event(name, found.item._replace(name=before), False, notification.port)  # type: ignore[attr-defined]
-            yield Event(name, *found, notification.port, is_new=before is None)
+                yield Event(name, item._replace(name=before), False, notification.port)  # type: ignore[attr-defined]
+            yield Event(name, item, present, notification.port, is_new=before is None)
 
     def _names_of(self, name: str, indexes: Iterable[int]) -> dict[int, str]:
         """Return index → name of the devices of a namespace that are known: those of a notification are, if they exist.

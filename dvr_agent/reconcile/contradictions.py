@@ -1,4 +1,7 @@
-"""Says what an event of the kernel is about, and whether it contradicts a desired state.  Used by :mod:`.drift` and :mod:`.kept_trust`."""
+"""Says what an event of the kernel is about, and whether it contradicts a desired state.
+
+Used by :mod:`.drift` and :mod:`.kept_trust`.
+"""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class DriftJudge:
         return Judgement(tuple(findings), "", more, switched)
 
     def _lost(self, reason: str) -> Judgement:
-        """Begin again behind all events so far: until the buffer is empty the kernel does not tell of further losses."""
+        """Begin again behind all events so far: until the buffer is empty the kernel tells of no further loss."""
         self._batches = 0
         self.events.discard()
         self._memory.distrust_all()

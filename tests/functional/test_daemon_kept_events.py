@@ -157,10 +157,12 @@ def test_descriptors_of_others_are_left_alone(site: Site, manager: ServiceManage
 
 
 def test_a_record_can_be_left_where_files_without_a_name_must_not_be_executable() -> None:
-    program = "open('/proc/sys/vm/memfd_noexec', 'w').write('2'); from dvr_agent.daemon import kept_events; kept_events._new_file()"
-    if not Path("/proc/sys/vm/memfd_noexec").exists():
+    switch = Path("/proc/sys/vm/memfd_noexec")
+    if not switch.exists():
         pytest.skip("Linux before 6.3")
-    lab.run("unshare", "--pid", "--fork", sys.executable, "-c", program)
+    forbid = f"open({str(switch)!r}, 'w').write('2')"
+    leave = "from dvr_agent.daemon import kept_events; kept_events._new_file()"
+    lab.run("unshare", "--pid", "--fork", sys.executable, "-c", f"{forbid}; {leave}")
 
 
 def test_without_a_service_manager_nothing_is_kept(site: Site, manager: ServiceManager) -> None:

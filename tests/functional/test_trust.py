@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.desired import names
 from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.errors import DvrError
@@ -151,12 +152,16 @@ def fg_down_and_up(_router: Router) -> None:
         lab.run("ip", "-n", FIP, "link", "set", device(FIP, "fg-"), state)
 
 
+def set_link(name: str, word: str) -> None:
+    lab.run("ip", "link", "set", name, word)
+
+
 IN_A_JOB: dict[str, Callable[[Router], object]] = {
-    "a bridge is down": lambda router: lab.run("ip", "link", "set", f"brq{router.interfaces[0].network_id[:11]}", "down"),
-    "a tap has left its bridge": lambda router: lab.run("ip", "link", "set", f"tap{router.interfaces[0].id[:11]}", "nomaster"),
+    "a bridge is down": lambda router: set_link(bridge_name(router.interfaces[0].network_id), "down"),
+    "a tap has left its bridge": lambda router: set_link(tap_name(router.interfaces[0].id), "nomaster"),
     "a shared device was down": fg_down_and_up,
-    "forwarding is off": lambda _router: lab.run("ip", "netns", "exec", FIP, "sysctl", "-qw", "net.ipv4.ip_forward=0"),
-}  # fmt: skip
+    "forwarding is off": lambda _router: lab.in_netns(FIP, "sysctl", "-qw", "net.ipv4.ip_forward=0"),
+}
 
 
 @pytest.mark.parametrize("whose", ["its own", "another router's"])
