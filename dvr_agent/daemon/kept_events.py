@@ -53,13 +53,7 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
 
     :param nftables: changes of nf_tables have to be heard
     """
-    sockets: dict[str, int] = {}
-    for name, descriptor in passed_descriptors():
-        what = name.removeprefix(PREFIX)
-        if what in sockets:
-            os.close(descriptor)
-        elif what != name:
-            sockets[what] = descriptor
+    sockets = _passed()
     if not sockets:
         return None
     notifier = Notifier()
@@ -102,6 +96,18 @@ def leave(settings: Settings, judge: DriftJudge) -> None:
     finally:
         os.close(record)
     LOG.info("a restart need not read %s again", count(len(kept.record["routers"]), "trusted router"))
+
+
+def _passed() -> dict[str, int]:
+    """Return the descriptors of an earlier process by what they are for; what is there twice is closed."""
+    found: dict[str, int] = {}
+    for name, descriptor in passed_descriptors():
+        what = name.removeprefix(PREFIX)
+        if what in found:
+            os.close(descriptor)
+        elif what != name:
+            found[what] = descriptor
+    return found
 
 
 def _read(descriptor: int) -> dict[str, Any]:

@@ -353,10 +353,12 @@ class DriftJudge:
                     gone[thing] = event
             elif event.port:
                 others.append(event)
-        for tap in self._plugged:
-            if (HOST, tap) in last and is_up(last[HOST, tap]):
-                del last[HOST, tap]
-        return [*others, *(last | gone).values()]
+        return [*others, *(event for event in (last | gone).values() if not self._is_of_plugging(event))]
+
+    def _is_of_plugging(self, event: Event) -> bool:
+        """Return True for the last event of an outer end that the job may have made, if that is up."""
+        made = event.namespace == HOST and isinstance(event.item, Link) and event.item.name in self._plugged
+        return made and is_up(event)
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
         for port in ports_of(before):
