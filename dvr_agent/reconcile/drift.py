@@ -222,9 +222,10 @@ class DriftJudge:
         """Hear the namespaces of a router that a job has worked on, and note its ports."""
         desired = self._memory.desired_of(router_id)
         known = self._known.get(router_id)
-        taps = [{tap_name(port.port_id) for port in ports_of(one)} for one in (known, desired)]
-        self._plugged = taps[1] - taps[0]
+        self._plugged = set()
         if known is not desired:
+            before, now = ({tap_name(port.port_id) for port in ports_of(one)} for one in (known, desired))
+            self._plugged = now - before
             self._note_ports(router_id, known, desired)
         self._hear(router_id, {state.name for state in states_of(desired)})
         if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
@@ -349,7 +350,7 @@ class DriftJudge:
                 thing = thing_of(event.namespace, item)
                 was_up = is_up(last[thing]) if thing in last else not event.is_new
                 last[thing] = event
-                if isinstance(item, Link) and was_up and not is_up(event):
+                if isinstance(item, Link) and (not event.present or (was_up and not item.up)):
                     gone[thing] = event
             elif event.port:
                 others.append(event)
