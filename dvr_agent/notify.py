@@ -101,7 +101,8 @@ def passed_descriptors() -> list[tuple[str, int]]:
     pid, number, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not number.isdigit():
         return []
-    descriptors = range(FIRST, FIRST + int(number))
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return list(zip(names.split(":"), descriptors, strict=False))
+    passed = list(zip(names.split(":"), range(FIRST, FIRST + int(number)), strict=False))
+    for _name, descriptor in passed:
+        with contextlib.suppress(OSError):  # a wrapper may have closed it
+            os.set_inheritable(descriptor, False)
+    return passed

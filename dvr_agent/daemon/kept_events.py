@@ -9,6 +9,7 @@ closes it when the unit stays stopped; without systemd nothing is kept.  Used by
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -32,6 +33,9 @@ LOG = logging.getLogger(__name__)
 PREFIX = "events-"
 """Of the names in the store."""
 RECORD = "record"
+ALL_READ = "events of the kernel were not heard on since the last stop, all routers are read"
+MFD_NOEXEC_SEAL = 8
+"""Linux 6.3 (``include/uapi/linux/memfd.h``); not in Python."""
 
 
 class KeptEvents(NamedTuple):
@@ -49,15 +53,16 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
 
     :param nftables: changes of nf_tables have to be heard
     """
-    passed = [(name.removeprefix(PREFIX), one) for name, one in passed_descriptors()]
-    if not passed:
+    sockets = _passed()
+    if not sockets:
         return None
     notifier = Notifier()
-    for what, _ in passed:
+    for what in sockets:
         notifier.send("FDSTOREREMOVE=1", f"FDNAME={PREFIX}{what}")
     notifier.wait_until_handled()  # else a crash from now on would leave sockets that have been read from
-    sockets = dict(passed)
     try:
+        if RECORD not in sockets:
+            raise ValueError("the record is missing")
         record = _read(sockets.pop(RECORD))
         if record["by"] != _identity(settings):
             raise ValueError("version or configuration are others")
@@ -65,7 +70,7 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
         events, sockets = Kept(record["events"], sockets), {}
         return KeptEvents(DriftEvents(nftables, events), routers)
     except (KernelError, OSError, KeyError, TypeError, ValueError) as exc:
-        LOG.info("events of the kernel were not heard on since the last stop, all routers are read: %s", exc)
+        LOG.info("%s: %s", ALL_READ, exc)
         for descriptor in sockets.values():
             os.close(descriptor)
         return None
@@ -80,7 +85,7 @@ def leave(settings: Settings, judge: DriftJudge) -> None:
     kept = judge.keep() if notifier.is_managed else None
     if kept is None:
         return
-    record = os.memfd_create("dvr-agent-events")
+    record = _new_file()
     try:
         with open(record, "wb", closefd=False) as out:
             out.write(json.dumps({"by": _identity(settings), **kept.record}).encode())
@@ -93,11 +98,36 @@ def leave(settings: Settings, judge: DriftJudge) -> None:
     LOG.info("a restart need not read %s again", count(len(kept.record["routers"]), "trusted router"))
 
 
-def _read(descriptor: int) -> dict[str, Any]:
-    with open(descriptor, "rb") as file:
-        file.seek(0)
-        found: dict[str, Any] = json.loads(file.read())
+def _passed() -> dict[str, int]:
+    """Return the descriptors of an earlier process by what they are for; what is there twice is closed."""
+    found: dict[str, int] = {}
+    for name, descriptor in passed_descriptors():
+        what = name.removeprefix(PREFIX)
+        if what in found:
+            os.close(descriptor)
+        elif what != name:
+            found[what] = descriptor
     return found
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    """Read the record, and empty it: the store may still have it, where the manager did not handle its removal."""
+    with open(descriptor, "r+b") as file:
+        file.seek(0)
+        text = file.read()
+        file.truncate(0)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _new_file() -> int:
+    """Return the descriptor of a new file without a name, which cannot be executed (vm.memfd_noexec)."""
+    try:
+        return os.memfd_create("dvr-agent-events", os.MFD_CLOEXEC | MFD_NOEXEC_SEAL)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("dvr-agent-events")  # before Linux 6.3
 
 
 def _identity(settings: Settings) -> str:

@@ -83,8 +83,8 @@ def _open_drift(settings: Settings, reconciler: RouterReconciler) -> DriftJudge 
         events = kept.events if kept is not None else DriftEvents(nftables)
         reconciler.kernel.namespaces.on_new = events.listen_new
         judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
-        if kept is not None:
-            judge.trust_kept(kept.routers)
+        if kept is not None and not judge.trust_kept(kept.routers):
+            LOG.info("%s: events were lost, or there were too many", kept_events.ALL_READ)
         return judge
     except (DvrError, OSError) as exc:
         LOG.warning("events of the kernel cannot be heard, drift is found by audits only: %s", exc)

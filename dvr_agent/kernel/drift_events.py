@@ -64,6 +64,7 @@ class Event(NamedTuple):
     :ivar present: the object is there now
     :ivar port: port id of the socket that asked for the change, 0: the kernel, or not known
     :ivar protocol: of a route or rule that was added: the program that it is of; empty: not known
+    :ivar is_new: a link that was not there before
     """
 
     namespace: str
@@ -71,6 +72,7 @@ class Event(NamedTuple):
     present: bool
     port: int
     protocol: str = ""
+    is_new: bool = False
 
 
 AnyEvent = Event | RuleSetChange
@@ -110,6 +112,8 @@ class DriftEvents:
         self._devices: dict[str, dict[int, str]] = {}
         self._last_number = 0
         self._kept: set[str] = set()
+        self._replaced: list[str] = []
+        """Names that have got another namespace, of which the next read tells."""
         self.heard = 0
         sockets = _open(nftables) if kept is None else _adopt(nftables, kept.descriptors)
         self._all, self._host, self._rule_sets, self._asking = sockets
@@ -187,7 +191,7 @@ class DriftEvents:
         with contextlib.suppress(KernelError):
             fd = netns.open_namespace(name)
             try:
-                self._forget(name)
+                self._replace(name)
                 number = self._number(name, fd)
                 self._ears[name] = _Ear(number, os.fstat(fd).st_ino)
                 self._names[number] = name
@@ -202,7 +206,7 @@ class DriftEvents:
         :param descriptor: of the namespace, whose name is not there yet
         """
         with contextlib.suppress(KernelError):
-            self._forget(name)
+            self._replace(name)
             number = self._number(name, descriptor)
             self._ears[name] = _Ear(number, os.fstat(descriptor).st_ino, is_whole=True)
             self._names[number] = name
@@ -225,12 +229,20 @@ class DriftEvents:
                 self.heard += 1
                 events += make(notification)
             full = full or self.heard - begun >= limit
+        events += [Event(name, None, False, 0) for name in self._replaced]
+        self._replaced.clear()
         return events, full
 
     def discard(self) -> None:
-        """Throw away all waiting notifications: there are too many, and an audit follows."""
+        """Throw away all waiting notifications: there are too many, or some were lost, and an audit follows.
+
+        A namespace is heard anew when it is next listened to: that another one has its name is among what was lost.
+        """
         for listener in self._listeners:
             listener.discard()
+        self._ears.clear()
+        self._devices.clear()
+        self._kept.clear()
 
     def close(self) -> None:
         """Close everything."""
@@ -249,7 +261,8 @@ class DriftEvents:
         if name is None:
             return
         if notification.kind in event_decoding.LINK_KINDS:
-            yield from self._renamed(name, notification)
+            yield from self._of_link(name, notification)
+            return
         indexes = self._names_of(name, event_decoding.device_indexes(notification))
         for found in event_decoding.decode(notification, indexes):
             yield Event(name, *found, notification.port, event_decoding.protocol_of(notification))
@@ -260,18 +273,19 @@ class DriftEvents:
         if name is not None:
             yield RuleSetChange(name, *decode_author(notification.body))
 
-    def _renamed(self, name: str, notification: Notification) -> Iterator[Event]:
-        """Learn the name of a link; yield the end of the link that had its index, if that had another name."""
+    def _of_link(self, name: str, notification: Notification) -> Iterator[Event]:
+        """Learn the name of a link; yield its event, after the end of the link that had its index by another name."""
         index, now = event_decoding.link_of(notification)
         known = self._devices.setdefault(name, {})
-        before = known.get(index, now)
+        before = known.get(index)
         if notification.kind in event_decoding.GONE_LINK:
             known.pop(index, None)
         else:
             known[index] = now
-        if before != now:
-            for found in event_decoding.decode(notification, {}):
-                yield Event(name, found.item._replace(name=before), False, notification.port)  # type: ignore[attr-defined]
+        for item, present in event_decoding.decode(notification, {}):
+            if before not in (now, None):
+                yield Event(name, item._replace(name=before), False, notification.port)  # type: ignore[attr-defined]
+            yield Event(name, item, present, notification.port, is_new=before is None)
 
     def _names_of(self, name: str, indexes: Iterable[int]) -> dict[int, str]:
         """Return index → name of the devices of a namespace that are known: those of a notification are, if they exist.
@@ -304,6 +318,12 @@ class DriftEvents:
         """Forget a number: its namespace is gone, and another one may get the inode."""
         name = self._names.pop(number, None)
         if name is not None and self._ears.get(name, _Ear(-1, 0)).number == number:
+            self._forget(name)
+
+    def _replace(self, name: str) -> None:
+        """Forget a name that has another namespace by now; its removal, if it waits to be read, looks outdated."""
+        if name in self._ears:
+            self._replaced.append(name)
             self._forget(name)
 
     def _forget(self, name: str) -> None:

@@ -1,9 +1,13 @@
-"""Says whether an event of the kernel contradicts a desired state.  Used by :mod:`.drift` and :mod:`.kept_trust`."""
+"""Says what an event of the kernel is about, and whether it contradicts a desired state.
+
+Used by :mod:`.drift` and :mod:`.kept_trust`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.kernel.drift_events import AnyEvent, Event
 from dvr_agent.state.address import Address
@@ -36,6 +40,13 @@ def is_drift(desired: NamespaceState, event: Event) -> bool:
             return not any(kind.same(item, one) for one in same_key)
     # A parameter that is not desired is nobody's.
     return kind.removable and kind.owned(desired.ownership, item)
+
+
+def stems_of(event: Event) -> list[str]:
+    """Return the stems of the routers whose slices an event in a fip namespace is about; none: it may be about all."""
+    prefix = names.FIP_TO_ROUTER
+    devices = () if event.item is None else KIND_OF[type(event.item)].devices(event.item)
+    return [device[len(prefix) :] for device in devices if device.startswith(prefix)]
 
 
 def is_up(event: AnyEvent) -> bool:

@@ -26,14 +26,15 @@ from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.port_owner import NOBODY, Author, any_of, owner_of
 from dvr_agent.kernel.process_name import parent_text
 from dvr_agent.plural import count
-from dvr_agent.reconcile.contradictions import is_drift, ports_of, states_of
+from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of, stems_of
 from dvr_agent.reconcile.kept_trust import KeptRouter
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.state.address import Address
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF, thing_of
+from dvr_agent.state.namespace import thing_of
+from dvr_agent.state.sysctl import Sysctl
 
 BATCH = 256
 """Notifications that are read at once: a few milliseconds."""
@@ -90,7 +91,7 @@ class Events(Protocol):
         """Return the next events, and whether there may be more."""
 
     def discard(self) -> None:
-        """Throw away all waiting events."""
+        """Throw away all waiting events; namespaces are to be heard anew."""
 
     def keep(self) -> Kept:
         """Return what another process needs to go on hearing."""
@@ -130,6 +131,8 @@ class DriftJudge:
         """Ids of those that were not read since."""
         self._is_left = False
         """All further events are for another process."""
+        self._plugged: set[str] = set()
+        """Outer ends of the ports that the last job may have made."""
         memory.trust.hears_whole = events.hears_whole
 
     def judge(self, own: str = "") -> Judgement:
@@ -144,20 +147,16 @@ class DriftJudge:
         try:
             events, more = self.events.read(STORM * BATCH if own else BATCH)
         except OverflowedError:
-            self._batches = 0
-            self._memory.distrust_all()
-            trust.behind = False
-            return Judgement(lost=f"the kernel dropped events; the buffer has {self.events.buffer_size >> 10} KiB now")
+            return self._lost(f"the kernel dropped events; the buffer has {self.events.buffer_size >> 10} KiB now")
         self._batches = self._batches + 1 if more else 0
         if self._batches > STORM:
-            self._batches = 0
-            self.events.discard()
-            self._memory.distrust_all()
-            trust.behind = False
-            return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
+            return self._lost(f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
         if trust.kept is not None:
             trust.kept.note(events)
         objects = [event for event in events if isinstance(event, Event)]
+        for event in objects:
+            if event.namespace.startswith(names.FIP):
+                self._memory.snapshot.outdate(event.namespace, stems_of(event))
         switched = tuple(self._switched(objects))
         findings = [
             *self._findings(self._foreign(objects, own) if own else objects),
@@ -168,6 +167,14 @@ class DriftJudge:
         trust.behind = more
         return Judgement(tuple(findings), "", more, switched)
 
+    def _lost(self, reason: str) -> Judgement:
+        """Begin again behind all events so far: until the buffer is empty the kernel tells of no further loss."""
+        self._batches = 0
+        self.events.discard()
+        self._memory.distrust_all()
+        self._memory.trust.behind = False
+        return Judgement(lost=reason)
+
     def keep(self) -> Kept | None:
         """Return what another process needs to go on hearing, and trusting; None: there are too many events.
 
@@ -177,19 +184,27 @@ class DriftJudge:
             return None
         events = self.events.keep()
         self._is_left = True
-        routers = {router_id: list(one) for router_id, one in self._memory.keep().items()}
+        routers = {
+            router_id: list(one) for router_id, one in self._memory.keep().items() if not self._is_hindered(router_id)
+        }
         return events._replace(record={"events": events.record, "routers": routers})
 
-    def trust_kept(self, routers: Mapping[str, KeptRouter]) -> None:
-        """Trust what an earlier process has kept, whose sockets are heard here."""
+    def trust_kept(self, routers: Mapping[str, KeptRouter]) -> bool:
+        """Trust what an earlier process has kept, whose sockets are heard here; False if events were lost meanwhile."""
         self._memory.trust_kept(routers, self.events.is_kept)
-        if not self._has_judged_all():
-            self._memory.trust.kept = None
+        if self._has_judged_all():
+            return True
+        self._memory.trust.kept = None
+        return False
 
     @property
     def recognised(self) -> int:
         """Number of routers that were not read since an earlier process has kept them."""
         return self._memory.trust.recognised
+
+    def _is_hindered(self, router_id: str) -> bool:
+        """Return True if a bridge of the router was down when it was last read: it has to be warned of again."""
+        return bool(self._attach.hindrances({port.network_id for port in ports_of(self._memory.desired_of(router_id))}))
 
     def _has_judged_all(self) -> bool:
         """Judge all events so far; False if some were lost, or there are too many."""
@@ -207,7 +222,10 @@ class DriftJudge:
         """Hear the namespaces of a router that a job has worked on, and note its ports."""
         desired = self._memory.desired_of(router_id)
         known = self._known.get(router_id)
+        self._plugged = set()
         if known is not desired:
+            before, now = ({tap_name(port.port_id) for port in ports_of(one)} for one in (known, desired))
+            self._plugged = now - before
             self._note_ports(router_id, known, desired)
         self._hear(router_id, {state.name for state in states_of(desired)})
         if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
@@ -285,8 +303,7 @@ class DriftJudge:
         """
         if not event.namespace.startswith(names.FIP):
             return self._routers_in(event.namespace)
-        devices = () if event.item is None else KIND_OF[type(event.item)].devices(event.item)
-        stems = [device[len(names.FIP_TO_ROUTER) :] for device in devices if device.startswith(names.FIP_TO_ROUTER)]
+        stems = stems_of(event)
         if stems:
             return [self._stems[stem] for stem in stems if stem in self._stems]
         return self._routers_in(event.namespace)
@@ -318,7 +335,7 @@ class DriftJudge:
         """Return the events without those that our own job explains: intermediate states, and what the kernel did then.
 
         The fip namespace counts as the router's here: its job may have changed the shared part.  A link that was gone
-        meanwhile is checked once more even if it is there again: the job may have planned with the old one's addresses.
+        or down meanwhile is checked once more even if it is back: its addresses and routes went without an event.
         """
         last: dict[Hashable, Event] = {}
         gone: dict[Hashable, Event] = {}
@@ -326,18 +343,23 @@ class DriftJudge:
         for event in events:
             item = event.item
             if isinstance(item, Link) and event.namespace == HOST:
-                if self._ports.get(item.name, (own,))[0] != own:
-                    others.append(event)
+                last[HOST, item.name] = event
             elif item is None or (not event.namespace.endswith(own) and not event.namespace.startswith(names.FIP)):
                 others.append(event)
-            elif isinstance(item, Link) or (isinstance(item, Address) and ":" in item.cidr):
+            elif isinstance(item, Link | Sysctl) or (isinstance(item, Address) and ":" in item.cidr):
                 thing = thing_of(event.namespace, item)
+                was_up = is_up(last[thing]) if thing in last else not event.is_new
                 last[thing] = event
-                if isinstance(item, Link) and not event.present:
+                if isinstance(item, Link) and (not event.present or (was_up and not item.up)):
                     gone[thing] = event
             elif event.port:
                 others.append(event)
-        return [*others, *(last | gone).values()]
+        return [*others, *(event for event in (last | gone).values() if not self._is_of_plugging(event))]
+
+    def _is_of_plugging(self, event: Event) -> bool:
+        """Return True for the last event of an outer end that the job may have made, if that is up."""
+        made = event.namespace == HOST and isinstance(event.item, Link) and event.item.name in self._plugged
+        return made and is_up(event)
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
         for port in ports_of(before):

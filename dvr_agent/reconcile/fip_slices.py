@@ -67,6 +67,18 @@ class SliceSnapshot:
         if copy is not None:
             copy.used |= desired.ownership.devices
 
+    def outdate(self, namespace: str, stems: Collection[str]) -> None:
+        """Drop the copies of what has changed in a fip namespace since it was read.
+
+        :param stems: of the routers whose slices have changed; none: it may be any
+        """
+        copy = self._copies.get(namespace)
+        if copy is None:
+            return
+        copy.used.update(names.FIP_TO_ROUTER + stem for stem in stems)
+        if not stems:
+            del self._copies[namespace]
+
     def read(self, desired: NamespaceState) -> NamespaceState | None:
         """Return the slice as it was when this resync read its namespace; later calls read the kernel again.
 

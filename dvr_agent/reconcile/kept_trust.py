@@ -17,10 +17,9 @@ from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event
-from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of
+from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of, stems_of
 from dvr_agent.state.digest import digest_of
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF
 
 MANY = 256
 """Events of one router or namespace; with more of them it is read."""
@@ -33,12 +32,10 @@ class KeptRouter(NamedTuple):
     """What is kept of a trusted router, in JSON.
 
     :ivar digest: of its desired state, which the kernel had
-    :ivar hindrances: what stopped its traffic when its namespaces were last read
     :ivar marks: (address scope, mark) of its connections
     """
 
     digest: str
-    hindrances: tuple[str, ...] = ()
     marks: tuple[tuple[str, int], ...] = ()
 
     @classmethod
@@ -47,8 +44,8 @@ class KeptRouter(NamedTuple):
 
         :raises ValueError: it is none; TypeError likewise
         """
-        digest, hindrances, marks = found
-        return cls(str(digest), tuple(map(str, hindrances)), tuple((str(scope), int(mark)) for scope, mark in marks))
+        digest, marks = found
+        return cls(str(digest), tuple((str(scope), int(mark)) for scope, mark in marks))
 
 
 class KeptTrust:
@@ -72,12 +69,12 @@ class KeptTrust:
                 if len(kept) < MANY:
                     kept.append(event)
 
-    def take(self, router_id: str, state: DesiredRouter) -> KeptRouter | None:
-        """Return what was kept of a router if the kernel has this desired state, once; None: it has to be read."""
+    def take(self, router_id: str, state: DesiredRouter) -> bool:
+        """Return True if the kernel has this desired state of a router, once; False: it has to be read."""
         kept = self._routers.pop(router_id, None)
         if kept is None or not all(self._is_kept(part.name) for part in states_of(state)):
-            return None
-        return kept if kept.digest == digest(state) and not self._contradicted(router_id, state) else None
+            return False
+        return kept.digest == digest(state) and not self._contradicted(router_id, state)
 
     def forget(self, router_id: str) -> None:
         """Forget a router: something has changed, or it has been read."""
@@ -109,6 +106,4 @@ def _places(event: AnyEvent) -> Iterable[_Place]:
         return [(event.namespace, "")]
     if event.namespace == HOST:
         return [(HOST, event.item.name)] if isinstance(event.item, Link) else []
-    prefix = names.FIP_TO_ROUTER
-    stems = [one[len(prefix) :] for one in KIND_OF[type(event.item)].devices(event.item) if one.startswith(prefix)]
-    return [(event.namespace, stem) for stem in stems] or [(event.namespace, "")]
+    return [(event.namespace, stem) for stem in stems_of(event)] or [(event.namespace, "")]

@@ -181,7 +181,7 @@ class HostMemory:
     ) -> tuple[str, ...]:
         """Note that a router's namespaces are as desired.
 
-        :param shared: the shared part of the fip namespace, None if the router has no slice
+        :param shared: the shared part of the fip namespace, None if the router has no slice, or nothing had to be done
         :param is_checked: the shared part is as desired, too
         :returns: ids of other routers to reconcile again: routes that they conceded are free
         """
@@ -195,13 +195,13 @@ class HostMemory:
         if state.slice is not None:
             affected |= self.routes.note_in_sync(state.slice, view.same_scope_subnets)
             self._withdraw_losers()
-        if view.agent_gateway is not None and shared is not None:
+        if view.agent_gateway is None or state.slice is None:
+            self.allocations.release_pair(router_id)
+        else:
             network = view.agent_gateway.network_id
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
-            if is_checked:
+            if is_checked and shared is not None:
                 self.networks.note_checked(network, shared, self.trust.hears(router_id, shared.state.name))
-        else:
-            self.allocations.release_pair(router_id)
         self.allocations.note_floating_ips(router_id, view.local_addresses)
         self.claims.note_built(view)
         affected = (affected | self.claims.take_affected(router_id)) - {router_id}
@@ -236,11 +236,14 @@ class HostMemory:
                 self.networks.distrust(name.removeprefix(names.FIP))
 
     def keep(self) -> dict[str, KeptRouter]:
-        """Return what another process needs to trust the routers that are trusted now."""
-        marks = {router_id: self.router(router_id).scope_marks or () for router_id, _ in self.trust.all()}
+        """Return what another process needs to trust the routers that are trusted now.
+
+        Not those whose traffic something stops: it has to be found again, since it is read now and then only.
+        """
         return {
-            router_id: KeptRouter(digest(vouched.state), vouched.hindrances, marks[router_id])
+            router_id: KeptRouter(digest(vouched.state), self.router(router_id).scope_marks or ())
             for router_id, vouched in self.trust.all()
+            if not vouched.hindrances
         }
 
     def trust_kept(self, routers: Mapping[str, KeptRouter], is_kept: Callable[[str], bool]) -> None:

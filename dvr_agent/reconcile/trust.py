@@ -73,11 +73,10 @@ class Trust:
         entry = self._entries.get(router_id)
         if self.kept is None or self.behind or entry is None or not entry.heard.issuperset(names_of(state)):
             return None
-        found = self.kept.take(router_id, state)
-        if found is None:
+        if not self.kept.take(router_id, state):
             return None
         self.recognised += 1
-        return Vouched(state, found.hindrances)
+        return Vouched(state, ())  # a router with hindrances is not kept
 
     def all(self) -> Iterator[tuple[str, Vouched]]:
         """Yield the ids of all trusted routers, with what the kernel has of them."""
@@ -115,10 +114,13 @@ class Trust:
     def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
         """Note that events of these namespaces of a router are heard from now on, and no others; none: it has gone."""
         heard = frozenset(namespaces)
-        if heard:
-            self._entries.setdefault(router_id, _Entry()).heard = heard
-        else:
+        if not heard:
             self.forget(router_id)
+            return
+        entry = self._entries.setdefault(router_id, _Entry())
+        entry.heard = heard
+        if entry.vouched is not None and not heard.issuperset(names_of(entry.vouched.state)):
+            entry.vouched = None
 
     def hears(self, router_id: str, namespace: str) -> bool:
         """Return True if the events of a namespace of a router were heard before its present job began.

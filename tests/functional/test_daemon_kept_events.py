@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +134,35 @@ def test_a_record_that_cannot_be_read_is_no_obstacle(site: Site, manager: Servic
     assert "all routers are read" in site.daemon.log
     site.daemon.stop()
     assert unread(site) == []
+
+
+def test_what_was_taken_is_not_taken_again_though_the_store_still_has_it(site: Site, manager: ServiceManager) -> None:
+    """Else a crashed process would leave sockets that it has read from."""
+    manager.is_deaf = True
+    site.daemon.stop()
+    restart(site, manager)
+    wait_for(lambda: unread(site) == [2])
+    for is_crash in (True, False):
+        (site.daemon.kill if is_crash else site.daemon.stop)()
+        restart(site, manager)
+        site.daemon.stop()
+    assert unread(site) == [2]
+
+
+def test_descriptors_of_others_are_left_alone(site: Site, manager: ServiceManager) -> None:
+    site.daemon.stop()
+    manager.stored = {"other": [os.memfd_create("other")], **manager.stored}
+    restart(site, manager)
+    wait_for(lambda: unread(site) == [2])
+
+
+def test_a_record_can_be_left_where_files_without_a_name_must_not_be_executable() -> None:
+    switch = Path("/proc/sys/vm/memfd_noexec")
+    if not switch.exists():
+        pytest.skip("Linux before 6.3")
+    forbid = f"open({str(switch)!r}, 'w').write('2')"
+    leave = "from dvr_agent.daemon import kept_events; kept_events._new_file()"
+    lab.run("unshare", "--pid", "--fork", sys.executable, "-c", f"{forbid}; {leave}")
 
 
 def test_without_a_service_manager_nothing_is_kept(site: Site, manager: ServiceManager) -> None:

@@ -136,6 +136,28 @@ def test_a_tap_that_is_down_is_found(restart: Restart, routers: list[Router]) ->
     assert not restart.agent.differs(routers[0])
 
 
+def test_a_bridge_that_was_down_before_is_still_warned_of(restart: Restart, routers: list[Router]) -> None:
+    lab.run("ip", "link", "set", "br-ext", "down")
+    restart.agent.once(routers[0], trusting=False)
+    for _ in range(2):
+        with restart.away(*routers):
+            pass
+        result = restart.agent.once(routers[0], in_resync=True)
+        assert result.plan.hindrances == ("bridge br-ext is down",)
+
+
+def test_what_stopped_traffic_before_is_still_warned_of(restart: Restart, routers: list[Router]) -> None:
+    chain = "add chain ip other f { type filter hook forward priority 0; policy drop; }"
+    lab.in_netns(qrouter(routers[0]), "nft", f"add table ip other; {chain}")
+    restart.agent.once(routers[0], trusting=False)
+    with restart.away(*routers):
+        pass
+    for trusting in (True, False):
+        restart.agent.reconciler.begin_resync()
+        (text,) = restart.agent.once(routers[0], in_resync=True, trusting=trusting).plan.hindrances
+        assert "other" in text
+
+
 def test_a_namespace_that_was_made_anew_is_read(restart: Restart, routers: list[Router]) -> None:
     """Its inode may be the same as that of the one before."""
     name = qrouter(routers[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from pyroute2.netlink import NETLINK_NETFILTER
 
+from dvr_agent.kernel import netns
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.drift_events import AnyEvent, DriftEvents, Event, RuleSetChange
 from dvr_agent.kernel.netlink.address import add_address
@@ -100,6 +102,23 @@ def test_lost_events_are_noticed_and_the_buffer_grows(events: DriftEvents, tmp_p
     events.discard()
     lab.run("ip", "-n", "one", "address", "add", LOW.cidr, "dev", "lo")
     assert [event.item for event in heard(events)] == [LOW]
+
+
+def test_a_namespace_that_ended_unheard_is_heard_again_by_its_name(
+    events: DriftEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may have given its inode to its successor."""
+    inode = netns.inode_of("one")
+    monkeypatch.setattr(netns, "inode_of", lambda _name: inode)
+    with contextlib.closing(DriftEvents()) as other:
+        other.listen("one")
+        lab.run("ip", "netns", "delete", "one")
+        lab.run("ip", "netns", "add", "one")
+        wait_for(lambda: other.read(1000) and not other.keep().record["namespaces"])
+    events.discard()
+    assert events.listen("one")
+    lab.run("ip", "-n", "one", "address", "add", LOW.cidr, "dev", "lo")
+    assert LOW in [event.item for event in heard(events)]
 
 
 def test_transactions_of_others_on_nf_tables_are_heard_once_with_their_program(events: DriftEvents) -> None:

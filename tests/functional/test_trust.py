@@ -6,21 +6,28 @@ After each job a plan is made that reads everything (``Planner.plan``): it must 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.desired import names
+from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.errors import DvrError
+from dvr_agent.kernel import netns
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.post_commit import PostCommit
+from dvr_agent.reconcile.statefile import PAIRS_FILE
 from tests.support import lab
 from tests.support.small_routers import fip, make_router, qrouter
-from tests.support.trusting_agent import FIP, MEDDLING, Agent, counting_agent, router_base, with_fips
+from tests.support.trusting_agent import FIP, MEDDLING, Agent, counting_agent, device, router_base, with_fips
 from tests.support.waiting import wait_for
 
 
@@ -67,6 +74,18 @@ def test_a_resync_of_a_trusted_router_reads_nothing_and_an_audit_everything(agen
     assert qrouter(router) in agent.reads
 
 
+def test_a_trusted_router_that_is_unchanged_keeps_its_pair(agent: Agent, router: Router, tmp_path: Path) -> None:
+    agent.twice(router)
+    agent.reconciler.flush()
+    before = (tmp_path / PAIRS_FILE).read_text()
+    agent.reconciler.begin_resync()
+    agent.once(router, in_resync=True)
+    assert agent.reads == []
+    agent.reconciler.flush()
+    assert router.id in before
+    assert (tmp_path / PAIRS_FILE).read_text() == before
+
+
 def test_what_a_job_has_made_is_trusted_at_once(agent: Agent, router: Router) -> None:
     """Its namespaces are heard since before their names were there."""
     agent.once(router)
@@ -91,6 +110,81 @@ def test_what_another_program_does_while_a_job_makes_a_router_is_found(
         agent.once(router)
     assert agent.once(router).plan
     assert not agent.differs(router)
+
+
+def test_a_namespace_that_has_lost_its_name_is_not_trusted(agent: Agent, router: Router) -> None:
+    """No event tells of an unmount; a program in the namespace keeps it."""
+    agent.twice(router)
+    held = netns.open_namespace(qrouter(router))
+    lab.run("umount", "--lazy", f"{netns.NETNS_DIR}/{qrouter(router)}")
+    assert agent.once(router).plan
+    os.close(held)
+    agent.once(router)
+    assert not agent.differs(router)
+
+
+def test_a_namespace_that_is_replaced_while_a_job_runs_is_found_by_all_its_routers(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in the namespace keeps it, and with it the links of the routers."""
+    other = with_fips(make_router("two", 2), 7)
+    agent.twice(other)
+    held = netns.open_namespace(FIP)
+    announce = PostCommit.announce
+
+    def meddle(*args: Any) -> None:
+        lab.run("ip", "netns", "delete", FIP)
+        lab.run("ip", "netns", "add", FIP)
+        announce(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostCommit, "announce", meddle)
+        agent.once(router)
+    for one in (other, router):
+        agent.once(one)
+    for one in (other, router):
+        assert not agent.differs(one)
+    os.close(held)
+
+
+def fg_down_and_up(_router: Router) -> None:
+    for state in ("down", "up"):
+        lab.run("ip", "-n", FIP, "link", "set", device(FIP, "fg-"), state)
+
+
+def set_link(name: str, word: str) -> None:
+    lab.run("ip", "link", "set", name, word)
+
+
+IN_A_JOB: dict[str, Callable[[Router], object]] = {
+    "a bridge is down": lambda router: set_link(bridge_name(router.interfaces[0].network_id), "down"),
+    "a tap has left its bridge": lambda router: set_link(tap_name(router.interfaces[0].id), "nomaster"),
+    "a shared device was down": fg_down_and_up,
+    "forwarding is off": lambda _router: lab.in_netns(FIP, "sysctl", "-qw", "net.ipv4.ip_forward=0"),
+}
+
+
+@pytest.mark.parametrize("whose", ["its own", "another router's"])
+@pytest.mark.parametrize("change", IN_A_JOB)
+def test_what_another_program_does_while_a_job_runs_is_found(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch, change: str, whose: str
+) -> None:
+    """Of events without author it counts what they leave behind; a link that was down has lost its routes."""
+    other = with_fips(make_router("two", 2), 7)
+    for one in (router, other):
+        agent.twice(one)
+    announce = PostCommit.announce
+
+    def meddle(*args: Any) -> None:
+        IN_A_JOB[change](router)
+        announce(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostCommit, "announce", meddle)
+        agent.once(with_fips(router, 8) if whose == "its own" else other)
+    for one in (with_fips(router, 8), other):
+        agent.once(one)
+        assert not agent.differs(one)
 
 
 def test_a_namespace_that_another_program_made_is_not_trusted(
@@ -139,6 +233,25 @@ def test_a_copy_that_was_read_before_its_namespace_was_heard_vouches_for_nothing
         again.reconciler.reconcile(router, in_resync=True)
         lab.in_netns(FIP, "ip", "route", "del", f"{other.floating_ips[0].address}/32")
         again.once(other, in_resync=True)
+        assert not again.differs(other)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["audit", "first resync"])
+@pytest.mark.parametrize("words", ["route del {}/32", "route flush table {}"])
+def test_what_changes_in_a_slice_after_a_resync_has_copied_it_is_repaired(
+    agent: Agent, router: Router, tmp_path: Path, is_known: bool, words: str
+) -> None:
+    router, other = with_fips(router, 8), with_fips(make_router("two", 2), 7)
+    with started_again(agent, tmp_path, router, other) as again:
+        for one in (router, other) if is_known else ():
+            again.once(one)
+        again.reconciler.begin_resync(trusting=False)
+        again.once(router, in_resync=True, trusting=False)
+        pair = again.reconciler.memory.allocations.pair(other.id)
+        assert pair is not None
+        changed = other.floating_ips[0].address if "del" in words else fip_index(pair.subnet.fip_address)
+        lab.run("ip", "-n", FIP, *words.format(changed).split())
+        again.once(other, in_resync=True, trusting=False)
         assert not again.differs(other)
 
 

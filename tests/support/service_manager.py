@@ -30,11 +30,13 @@ class ServiceManager:
 
     :ivar stored: descriptors by name
     :ivar heard: all notifications, as lists of lines
+    :ivar is_deaf: removals are not carried out
     """
 
     def __init__(self, path: Path) -> None:
         self.stored: dict[str, list[int]] = {}
         self.heard: list[list[str]] = []
+        self.is_deaf = False
         self.address = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
@@ -93,7 +95,7 @@ class ServiceManager:
             else:
                 for descriptor in descriptors:
                     os.close(descriptor)
-            if "FDSTOREREMOVE=1" in lines:
+            if "FDSTOREREMOVE=1" in lines and not self.is_deaf:
                 self._remove(names[0])
             self.heard.append(lines)
 

@@ -72,16 +72,24 @@ def csnat(state: DesiredRouter) -> Link:
     return next(link for link in state.snat.links if link.name.startswith("sg-"))
 
 
-def event(state: DesiredRouter, link: Link, present: bool = True) -> Event:
+def event(state: DesiredRouter, link: Link, present: bool = True, is_new: bool = False) -> Event:
     assert state.snat is not None
-    return Event(state.snat.name, link, present, 0)
+    return Event(state.snat.name, link, present, 0, is_new=is_new)
 
 
 def test_states_in_between_are_no_drift_in_the_time_of_a_job(state: DesiredRouter) -> None:
     link = csnat(state)
-    events = [event(state, link._replace(up=False)), event(state, link)]
+    events = [event(state, link._replace(up=False), is_new=True), event(state, link)]
     assert findings(state, events, own=ROUTER.id) == 0
     assert findings(state, events[:1], own=ROUTER.id) == 1
+
+
+def test_a_link_that_was_down_in_the_time_of_a_job_is_checked_once_more(state: DesiredRouter) -> None:
+    """Its routes went without an event."""
+    up = csnat(state)
+    down = up._replace(up=False)
+    assert findings(state, [event(state, down), event(state, up)], own=ROUTER.id) == 1
+    assert findings(state, [event(state, one, is_new=one is down) for one in (down, up, down, up)], own=ROUTER.id) == 1
 
 
 def test_a_link_that_was_gone_in_the_time_of_a_job_is_checked_once_more(state: DesiredRouter) -> None:
