@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from dvr_agent import __version__
 from dvr_agent.config import Settings
+from dvr_agent.desired.names import is_shared
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.drift_events import DriftEvents, Kept
 from dvr_agent.kernel.host_filter import HostFilter
@@ -68,7 +69,7 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
             raise ValueError("version or configuration are others")
         routers = {str(router_id): KeptRouter.from_json(one) for router_id, one in record["routers"].items()}
         events, sockets = Kept(record["events"], sockets), {}
-        return KeptEvents(DriftEvents(nftables, events), routers)
+        return KeptEvents(DriftEvents(nftables, events, is_shared), routers)
     except (KernelError, OSError, KeyError, TypeError, ValueError) as exc:
         LOG.info("%s: %s", ALL_READ, exc)
         for descriptor in sockets.values():

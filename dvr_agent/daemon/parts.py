@@ -9,6 +9,7 @@ from dvr_agent.attach.api import AttachDriver
 from dvr_agent.config import Settings
 from dvr_agent.daemon import kept_events
 from dvr_agent.daemon.announcements import Announce
+from dvr_agent.desired.names import is_shared
 from dvr_agent.desired.qos import needs_limits
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel import capability
@@ -80,7 +81,7 @@ def _open_drift(settings: Settings, reconciler: RouterReconciler) -> DriftJudge 
         limits_there = needs_limits(settings.dataplane) and not HostLimits.by_tc
         nftables = HostFilter.backend == "nftables" or limits_there
         kept = kept_events.take(settings, nftables)
-        events = kept.events if kept is not None else DriftEvents(nftables)
+        events = kept.events if kept is not None else DriftEvents(nftables, is_busy=is_shared)
         reconciler.kernel.namespaces.on_new = events.listen_new
         judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
         if kept is not None and not judge.trust_kept(kept.routers):

@@ -39,3 +39,8 @@ def parse_namespace(name: str) -> tuple[str, str] | None:
     """Return (prefix with its dash, UUID) of a namespace that can be ours, None for all others."""
     match = _NAMESPACE.fullmatch(name)
     return (match[1] + "-", match[2]) if match else None
+
+
+def is_shared(namespace: str) -> bool:
+    """Return True for a fip namespace, in which all routers of an external network have their slices."""
+    return namespace.startswith(FIP)

@@ -42,6 +42,8 @@ HOST = ""
 _ALL, _HOST_LINKS, _RULE_SETS, _ASKING = "all", "host-links", "rule-sets", "asking"
 """What the sockets are for."""
 _EXISTS = frozenset({errno.EEXIST})
+NUMBERS = 1 << 30
+"""More than all namespaces that there will be."""
 
 
 class RuleSetChange(NamedTuple):
@@ -102,15 +104,18 @@ class DriftEvents:
 
     :param nftables: hear changes of nf_tables too
     :param kept: what an earlier process has kept; its descriptors are closed with this object, or if this fails
+    :param is_busy: says, by the name, of a namespace in which things change all the time, whatever its age
     :ivar heard: number of notifications so far
     :raises KernelError: a socket cannot be opened, or what was kept cannot be used
     """
 
-    def __init__(self, nftables: bool = False, kept: Kept | None = None) -> None:
+    def __init__(
+        self, nftables: bool = False, kept: Kept | None = None, is_busy: Callable[[str], bool] = lambda name: False
+    ) -> None:
         self._ears: dict[str, _Ear] = {}
         self._names: dict[int, str] = {}
         self._devices: dict[str, dict[int, str]] = {}
-        self._last_number = 0
+        self._is_busy, self._first_number, self._last_number = is_busy, 0, NUMBERS
         self._kept: set[str] = set()
         self._replaced: list[str] = []
         """Names that have got another namespace, of which the next read tells."""
@@ -138,7 +143,7 @@ class DriftEvents:
     def keep(self) -> Kept:
         """Return what another process needs to go on hearing all this; the sockets stay open here."""
         record = {
-            "last_number": self._last_number,
+            "numbers": [self._first_number, self._last_number],
             "namespaces": {
                 name: [ear.number, ear.inode, list(self._devices.get(name, {}).items())]
                 for name, ear in self._ears.items()
@@ -158,7 +163,7 @@ class DriftEvents:
 
     def _remember(self, record: dict[str, Any]) -> None:
         """Take over the numbers of the namespaces that are still those which the earlier process has heard."""
-        self._last_number = int(record["last_number"])
+        self._first_number, self._last_number = map(int, record["numbers"])
         self._watch_names()  # first: a name that is removed from now on is heard
         for name, (number, inode, devices) in record["namespaces"].items():
             self._names[number] = name
@@ -304,10 +309,14 @@ class DriftEvents:
         """Give a namespace a number in the sockets' namespace, or return the one that it has.
 
         Numbers are never used twice, so that late events of a removed namespace are not taken for its successor's.
+        They go downwards, but for busy namespaces: for each notification the kernel looks for its namespace among all
+        with a number, one by one from the lowest on (``__peernet2id``), and most are of the newest namespace.
         """
         what = f"number of namespace {name}"
-        self._last_number += 1
-        number = self._last_number
+        if self._is_busy(name):
+            number = self._first_number = self._first_number + 1
+        else:
+            number = self._last_number = self._last_number - 1
         refused = self._asking.batch([new_nsid(what, NETNSA_FD, fd, _EXISTS, number)])
         if not refused:
             return number

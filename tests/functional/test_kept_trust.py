@@ -248,7 +248,7 @@ def test_what_cannot_be_used_is_refused_and_closed(agent: Agent, routers: list[R
     if damage == "a socket is missing":
         os.close(descriptors.pop("all"))
     else:
-        record = {"last_number": 1, "namespaces": {"qrouter-1": [3]}}
+        record = {"numbers": [0, 1], "namespaces": {"qrouter-1": [3]}}
     with pytest.raises(KernelError):
         DriftEvents(HostFilter.backend == "nftables", Kept(record, descriptors))
     for descriptor in descriptors.values():

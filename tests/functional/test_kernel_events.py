@@ -161,3 +161,19 @@ def test_lost_events_of_nf_tables_are_noticed(events: DriftEvents) -> None:
     events.discard()
     nft("add table ip other")
     assert len(heard_at_all(events)) == 1
+
+
+def test_the_newest_namespace_has_the_lowest_number_and_busy_ones_come_before_it(host: lab.Host) -> None:
+    """For each notification the kernel looks for the number of its namespace from the lowest on."""
+    names = ["one", "busy", "two", "busier"]
+    with contextlib.closing(DriftEvents(is_busy=lambda name: name.startswith("bus"))) as events:
+        for name in names:
+            lab.run("ip", "netns", "add", name)
+            lab.run("ip", "-n", name, "link", "set", "lo", "up")
+            assert events.listen(name)
+        numbers = {name: number for name, (number, *_) in events.keep().record["namespaces"].items()}
+        assert sorted(names, key=numbers.__getitem__) == ["busy", "busier", "two", "one"]
+        for name in names:
+            lab.run("ip", "-n", name, "route", "add", "198.51.100.0/24", "dev", "lo")
+        found, _more = events.read(100)
+        assert {event.namespace for event in found} >= {"busy", "busier"} | {"one", "two"}

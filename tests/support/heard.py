@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+from dvr_agent.desired.names import is_shared
 from dvr_agent.kernel.drift_events import DriftEvents, Kept
 from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.model.router import Router
@@ -19,9 +20,8 @@ def hearing(reconciler: RouterReconciler, kept: Kept | None = None) -> DriftJudg
 
     :param kept: by another judge, see :func:`left_by`; the reconciler's memory is loaded already
     """
-    events = DriftEvents(
-        HostFilter.backend == "nftables", kept._replace(record=kept.record["events"]) if kept else None
-    )
+    of_events = kept._replace(record=kept.record["events"]) if kept is not None else None
+    events = DriftEvents(HostFilter.backend == "nftables", of_events, is_shared)
     reconciler.kernel.namespaces.on_new = events.listen_new
     judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
     if kept is not None:
