@@ -79,7 +79,7 @@ class SliceSnapshot:
         if device in copy.used:
             return self._interfaces.observe(desired.name, desired.ownership, [DISABLE_IPV6.key])
         copy.used.add(device)
-        return replace(copy.index.cut(desired.ownership), sysctls=copy.sysctls)
+        return replace(copy.index.take(desired.ownership), sysctls=copy.sysctls)
 
     def _copy(self, namespace: str) -> _NamespaceCopy | None:
         state = self._interfaces.observe(namespace, _ALL, [DISABLE_IPV6.key])

@@ -106,7 +106,7 @@ _HOST, _AIM = "203.0.113.171", "198.51.100.187"
 """Addresses of the entry after which others are made."""
 
 
-@lru_cache(maxsize=1 << 10)
+@lru_cache(maxsize=1 << 6)
 def _pattern(target: Target, by_source: bool, iif: str | Not | None, oif: str | Not | None) -> list[bytes]:
     """Return what is before the host, and the parts between which the address of the target is."""
     src, dst = (f"{_HOST}/32", None) if by_source else (None, f"{_HOST}/32")
@@ -132,7 +132,7 @@ def _encode(rule: FilterRule, family: Family) -> bytes:
     return bytes(header) + matches + target
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) -> FilterRule:
     """Decode the rule of an entry.
 
@@ -151,7 +151,7 @@ def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) ->
     return _only(FilterRule(aim, src, dst, iif, oif, protocol, found))  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def _only(rule: FilterRule) -> FilterRule:
     """Return the first of equal rules: one that is read is the one that was written, and need not be compared."""
     return rule
@@ -247,7 +247,7 @@ def decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     return Not(text) if inverted else text
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 9)
 def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     """Encode a name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
     if name is None:
@@ -259,7 +259,7 @@ def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     return raw.ljust(IFNAME_FIELD, b"\0"), (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0")
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 9)
 def decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     """Decode a name with its mask; None: any.
 
