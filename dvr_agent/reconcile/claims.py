@@ -311,14 +311,16 @@ class ClaimRegister:
         :param before: keys that it claims until now
         """
         kept = set()
+        alone: dict[tuple[str, int], tuple[_Claimant]] = {}
         for key, thing in wanted:
             kept.add(key)
             found = self._claimants.get(key, ())
             if len(found) == 1 and found[0].owner == owner and found[0].thing == thing:  # as before, and nobody else's
                 continue
             since = next((one.since for one in found if one.owner == owner), self._age(owner))
-            others = tuple(one for one in found if one.owner != owner)
-            self._claimants[key] = (*others, _Claimant(owner, thing, since))
+            others = tuple([one for one in found if one.owner != owner])
+            own = alone.get((thing, since)) or alone.setdefault((thing, since), (_Claimant(owner, thing, since),))
+            self._claimants[key] = (*others, *own) if others else own  # mostly one object for all keys of a router
             self._decide(key, owner)
         for key in before:
             if key not in kept:
