@@ -218,7 +218,7 @@ class Drafts:
         state = self._kernel.interfaces.observe(desired.name, ownership, sysctls, neighbours)
         if state is None or not desired.tables:
             return state
-        return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
+        return self._memory.tables.with_tables(state, desired.tables)
 
     def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
         """Compute the desired state, or return the last one: in most resyncs the router is unchanged."""

@@ -58,7 +58,7 @@ class SliceSnapshot:
         self._copies: dict[str, _NamespaceCopy] = {}
 
     def clear(self) -> None:
-        """Forget all copies: a resync begins."""
+        """Forget all copies: a resync begins, or has ended."""
         self._copies.clear()
 
     def drop(self, desired: NamespaceState) -> None:

@@ -165,7 +165,8 @@ def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
     builtins = BUILTINS[table.name]
     policies = zip(builtins, initial.policies, strict=True)
     dropping = tuple(sorted(builtin for builtin, policy in policies if VERDICTS.get(policy) == "DROP"))
-    return Snapshot(replace(table, dropping=dropping) if dropping or table.nft else table, _jumps_at(table.name, table.jumps))
+    found = replace(table, dropping=dropping) if dropping or table.nft else table
+    return Snapshot(found, _jumps_at(table.name, table.jumps))
 
 
 @lru_cache
