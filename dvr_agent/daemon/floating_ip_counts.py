@@ -61,7 +61,7 @@ class FloatingIpCounts:
             return _Router(down=len(wanted))
         here = floating_ips_here.built_here(view)
         if report.data_plane is DataPlane.IN_PLACE:
-            active = frozenset(fip_id for fip_id, address in here if address not in report.held) - report.left_out
+            active = {fip_id for fip_id, address in here if address not in report.held} - report.left_out
         else:
             before = self._routers.get(report.router_id, _Router())
             active = {fip_id for fip_id, _ in here}.intersection(before.active)
