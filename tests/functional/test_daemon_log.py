@@ -125,7 +125,7 @@ def test_lines_of_the_first_job_have_the_request_id_and_nothing_else_in_brackets
     one.write(1)
     one.start()
     one.wait_state(1, "in sync")
-    assert re.search(rf" \[req-[0-9a-f-]+\] router {router_id(1)} ", one.out), one.out
+    assert re.search(rf" \[req-[0-9a-f-]+\] router {router_id(1)}: added: ", one.out), one.out
 
 
 def test_no_library_prints_anything(daemon: MakeDaemon) -> None:
