@@ -60,7 +60,7 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
 
     :raises ConfigError: the log file or the logging configuration cannot be used
     """
-    log.set_defaults(logging_context_format_string=CONTEXT_FORMAT)
+    conf.set_default("logging_context_format_string", CONTEXT_FORMAT)  # also if a value was read, and kept, before
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     # logging has no hook for the open(2) of a log file, which root must not do through a link of another user.

@@ -18,11 +18,11 @@ from dvr_agent.sources.api import DataPlane, JobReport
 
 @dataclass(frozen=True, slots=True)
 class _Router:
-    """Ids of the floating IPs of one router."""
+    """Floating IPs of one router: ids of those that are active, and numbers of the others."""
 
-    active: frozenset[str] = frozenset()
-    down: frozenset[str] = frozenset()
-    error: frozenset[str] = frozenset()
+    active: tuple[str, ...] = ()
+    down: int = 0
+    error: int = 0
 
 
 class FloatingIpCounts:
@@ -58,21 +58,21 @@ class FloatingIpCounts:
     def _of(self, view: HostView, report: JobReport) -> _Router:
         wanted = frozenset(floating_ips_here.reported_here(view))
         if report.data_plane is DataPlane.ABSENT:
-            return _Router(down=wanted)
+            return _Router(down=len(wanted))
         here = floating_ips_here.built_here(view)
         if report.data_plane is DataPlane.IN_PLACE:
-            active = frozenset(fip_id for fip_id, address in here if address not in report.held) - report.left_out
+            active = {fip_id for fip_id, address in here if address not in report.held} - report.left_out
         else:
             before = self._routers.get(report.router_id, _Router())
-            active = before.active & {fip_id for fip_id, _ in here}
-        return _Router(active, error=wanted - active)
+            active = {fip_id for fip_id, _ in here}.intersection(before.active)
+        return _Router(tuple(active), error=len(wanted - active))
 
     def _store(self, router_id: str, now: _Router | None) -> None:
         before = self._routers.pop(router_id, None)
         for router, sign in ((before, -1), (now, 1)):
             if router is not None:
                 self.numbers["active"] += sign * len(router.active)
-                self.numbers["down"] += sign * len(router.down)
-                self.numbers["error"] += sign * len(router.error)
+                self.numbers["down"] += sign * router.down
+                self.numbers["error"] += sign * router.error
         if now is not None:
             self._routers[router_id] = now

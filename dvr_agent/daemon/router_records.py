@@ -10,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import HINDERED
 from dvr_agent.reconcile.api import Result
 from dvr_agent.sources.api import Document
+from dvr_agent.state.sets import compact
 
 T = TypeVar("T")
 
@@ -171,12 +173,12 @@ class RouterRecords:
             return
         record = replace(
             record,
-            logged=frozenset({*result.plan.warnings, *result.plan.omitted}),
+            logged=compact((*result.plan.warnings, *result.plan.omitted)),
             vrrp="" if result.is_master is None else "master" if result.is_master else "backup",
             last_seconds=round(result.seconds, 6),
         )
         if result.plan:
-            record = replace(record, last_change=time.time(), last_counts=result.plan.counts())
+            record = replace(record, last_change=time.time(), last_counts=_shared(tuple(result.plan.counts().items())))
         self._store(record)
 
     def job_ended(self, router_id: str, result: JobResult) -> None:
@@ -221,6 +223,12 @@ class RouterRecords:
         """Keep the numbers of :attr:`states` and hindrances, which are asked for every few seconds."""
         _recount(self._states, (before.state,) if before else (), (now.state,) if now else ())
         _recount(self._hindrances, before.hindrances if before else (), now.hindrances if now else ())
+
+
+@lru_cache(maxsize=256)
+def _shared(counts: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+    """Return the counts: one object for all routers that are alike."""
+    return dict(counts)
 
 
 def _recount(numbers: Counter[T], before: Sequence[T], now: Sequence[T]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Generic, TypeVar, overload
 
 from dvr_agent.errors import AllocationError
@@ -50,14 +50,15 @@ class LinkLocalPair:
     @classmethod
     def parse(cls, text: str) -> LinkLocalPair | None:
         """Parse ``169.254.x.y/31`` with either side's address; None for anything that is not in the pool."""
-        address, _, length = text.partition("/")
-        if length != "31":  # most addresses of a router
+        if not text.endswith("/31"):  # most addresses of a router
             return None
+        octets = text[:-3].split(".")
         try:
-            first = int(IPv4Address(address)) & ~1
-        except ValueError:
+            number = int.from_bytes(map(int, octets), "big")
+        except ValueError:  # no number, or none of an octet
             return None
-        return cls(first) if first in _Pairs.firsts else None
+        is_address = number & ~1 in _Pairs.firsts and _ipv4_text(number) == text[:-3]
+        return cls(number & ~1) if is_address else None
 
 
 class _Pairs(Sequence[LinkLocalPair]):

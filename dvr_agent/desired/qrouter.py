@@ -53,6 +53,7 @@ from dvr_agent.state.ownership import (
 )
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
+from dvr_agent.state.sets import compact
 from dvr_agent.state.sysctl import Sysctl
 
 Devices = list[tuple[str, RouterPort]]
@@ -85,7 +86,7 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
         routes=frozenset(routes),
         rules=frozen(view.router.id, "qrouter rules", tuple(rules)),
         neighbours=frozen(view.router.id, "neighbours", qrouter_neighbours(view, pair, devices)),
-        sysctls=frozenset(_sysctls(view, redirects)),
+        sysctls=compact(_sysctls(view, redirects)),
         limits=local_limits(view) if pair is not None else NO_LIMITS,
         tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
         outbound=outbound(view, view.local_fips, view.local_pairs, devices, routes),

@@ -149,8 +149,11 @@ class PacketFilter(Protocol):
     What a host uses, ``kernel/host_filter.py`` says.  Both have the same tables with the same rules.
     """
 
-    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
-        """Read our part of each named table, in the order asked for."""
+    def observe(self, namespace: str, tables: Iterable[TableKey], likely: Iterable[Table] = ()) -> tuple[Table, ...]:
+        """Read our part of each named table, in the order asked for.
+
+        :param likely: desired tables: where one is found as it is, this object may be returned, and be kept
+        """
 
     def reserve(self) -> AbstractContextManager[None]:
         """Inside the block no :meth:`defer_apply` waits for other programs.

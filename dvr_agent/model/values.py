@@ -149,7 +149,6 @@ def address(value: object, at: At) -> IpAddress:
         raise Invalid(at, value, "an IPv4 or IPv6 address") from None
 
 
-@lru_cache(maxsize=CACHED)
 def why_unusable(ip: IpAddress) -> str:
     """Return why no host on a link can have an address; empty if one can."""
     number = int(ip)

@@ -54,7 +54,7 @@ class Allocations:
         self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
         self._shared: dict[str, int] = {}
         """Floating IP → priority that one of another router may have, too: all are used up.  It stands in no file."""
-        self._fips: dict[str, frozenset[str]] = {}
+        self._fips: dict[str, tuple[str, ...]] = {}
         self._pairs: dict[str, FipPair] = {}
         self._unread: set[str] = set()
         """Routers in the kernel whose rules were not read for the priorities in use."""
@@ -168,11 +168,11 @@ class Allocations:
 
     def note_floating_ips(self, router_id: str, fips: Iterable[str]) -> None:
         """Note the floating IPs that a router has here now, and release the priorities of its former ones."""
-        current = frozenset(fips)
-        gone = self._fips.get(router_id, frozenset()) - current
+        before, current = self._fips.get(router_id, ()), tuple(fips)
         self._fips[router_id] = current
+        gone = set(before).difference(current) if before != current else ()
         if gone:
-            elsewhere = frozenset().union(*self._fips.values())  # a floating IP may have moved to another router
+            elsewhere = set[str]().union(*self._fips.values())  # a floating IP may have moved to another router
             for fip in gone - elsewhere:
                 self._priorities.release(fip)
                 self._shared.pop(fip, None)

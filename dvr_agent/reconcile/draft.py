@@ -27,6 +27,7 @@ from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.sets import compact
 
 
 @dataclass(slots=True)
@@ -218,7 +219,7 @@ class Drafts:
         state = self._kernel.interfaces.observe(desired.name, ownership, sysctls, neighbours)
         if state is None or not desired.tables:
             return state
-        return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
+        return self._memory.tables.with_tables(state, desired.tables)
 
     def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
         """Compute the desired state, or return the last one: in most resyncs the router is unchanged."""
@@ -238,7 +239,7 @@ class Drafts:
         """
         states = (draft.qrouter, draft.slice, draft.snat)
         switches = ((state.name, self._ipv6_switch(state, draft.view)) for state in states if state is not None)
-        found = frozenset((name, parameter) for name, parameter in switches if parameter)
+        found = compact([(name, parameter) for name, parameter in switches if parameter])
         self._memory.router(draft.view.router.id).without_ipv6 = found
         return found
 
@@ -248,7 +249,7 @@ class Drafts:
         The next draft begins with them.
         """
         wanted = (draft.state.qrouter, draft.state.snat)
-        found = frozenset(
+        found = compact(
             state.name
             for state, desired in zip((draft.qrouter, draft.snat), wanted, strict=True)
             if state is not None and desired is not None and desired.virtual_router is None and _lacks(state, desired)

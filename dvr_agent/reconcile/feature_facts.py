@@ -9,6 +9,7 @@ from dvr_agent.desired.conntrack_helpers import TRANSPORTS, kernel_name, served_
 from dvr_agent.desired.host_view import HostView, MissingHelper
 from dvr_agent.reconcile.reader import FilterTables
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.sets import compact
 
 
 def missing_helpers(tables: FilterTables, view: HostView) -> frozenset[MissingHelper]:
@@ -22,7 +23,7 @@ def missing_helpers(tables: FilterTables, view: HostView) -> frozenset[MissingHe
         if transport is not None:
             families = tables.helper_families(name, transport)
             found |= {MissingHelper(one, name, transport) for one in FAMILIES if one not in families}
-    return frozenset(found)
+    return compact(found)
 
 
 def found_proxies(view: HostView, states: Iterable[NamespaceState | None]) -> tuple[tuple[str, str], ...]:

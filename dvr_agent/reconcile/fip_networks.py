@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
@@ -169,10 +170,8 @@ class FipNetworks:
 
         :param devices: all devices of the routes
         """
-        one = self._of(network)
-        one.paths[names.router_stem(router_id)] = frozenset(
-            device for device in devices if device.startswith(names.AGENT_GATEWAY)
-        )
+        found = tuple([device for device in devices if device.startswith(names.AGENT_GATEWAY)])
+        self._of(network).paths[names.router_stem(router_id)] = _set_of(found)
 
     def unused(self, network: str, but: Collection[str] = ()) -> frozenset[str]:
         """Return the ``fg-`` devices of earlier ports that no router's routes use any more.
@@ -273,6 +272,12 @@ class FipNetworks:
         hops = {str(subnet.gateway_ip) for subnet in port.subnets if subnet.gateway_ip is not None}
         same_addresses = found.addresses == {fixed.cidr for fixed in port.fixed_ips}
         return 1 + (found.mac == port.mac) + same_addresses + (found.hops <= hops)
+
+
+@lru_cache(maxsize=64)
+def _set_of(devices: tuple[str, ...]) -> frozenset[str]:
+    """Return the set of devices: one object for all routers of a network."""
+    return frozenset(devices)
 
 
 def device_of(port: RouterPort) -> str:

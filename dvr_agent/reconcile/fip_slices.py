@@ -58,7 +58,7 @@ class SliceSnapshot:
         self._copies: dict[str, _NamespaceCopy] = {}
 
     def clear(self) -> None:
-        """Forget all copies: a resync begins."""
+        """Forget all copies: a resync begins, or has ended."""
         self._copies.clear()
 
     def drop(self, desired: NamespaceState) -> None:
@@ -91,7 +91,7 @@ class SliceSnapshot:
         if device in copy.used:
             return self._interfaces.observe(desired.name, desired.ownership, [DISABLE_IPV6.key])
         copy.used.add(device)
-        return replace(copy.index.cut(desired.ownership), sysctls=copy.sysctls)
+        return replace(copy.index.take(desired.ownership), sysctls=copy.sysctls)
 
     def _copy(self, namespace: str) -> _NamespaceCopy | None:
         state = self._interfaces.observe(namespace, _ALL, [DISABLE_IPV6.key])

@@ -84,7 +84,7 @@ class KernelHoldings:
 
     def load(self, found: Inventory) -> None:
         """Note which namespaces there are."""
-        self._found = found
+        self._found = Inventory(found.routers, found.slices)  # neither routes nor devices, which no claim is about
         self._read.clear()
 
     def forget(self, owner: str) -> None:

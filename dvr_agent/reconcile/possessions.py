@@ -7,6 +7,7 @@ cannot be taken.  Part of the register of claims.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from dvr_agent.desired.claims import ADDRESS, claims_here, kind_of
 from dvr_agent.desired.host_view import HostView
@@ -30,7 +31,7 @@ class Possessions:
         """
         router_id = view.router.id
         if not held:
-            self._views[router_id] = view
+            self._views[router_id] = replace(view)  # without the parts that it has computed, hardly ever needed
             self._keys.pop(router_id, None)
             return
         keys = _keys(view)

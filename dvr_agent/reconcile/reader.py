@@ -62,7 +62,7 @@ class InterfaceReader(Protocol):
 class FilterTables(Protocol):
     """Reads legacy packet filter tables: our chains, and those of neutron-l3-agent."""
 
-    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+    def observe(self, namespace: str, tables: Iterable[TableKey], likely: Iterable[Table] = ()) -> tuple[Table, ...]:
         """Read the chains of each named table that are ours or neutron-l3-agent's, in the order of the arguments."""
 
     def save(self, namespace: str) -> str:

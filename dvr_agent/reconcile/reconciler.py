@@ -235,6 +235,7 @@ class RouterReconciler:
     def remove_stale(self, known: Collection[str]) -> Result:
         """Remove all objects of ours that belong to no known router."""
         started = time.perf_counter()
+        self.memory.snapshot.clear()  # a resync, if there was one, has read its slices
         self._settle_doubts()
         removal = StaleRemoval(self.planner.find_stale(known))
         with self.memory.doubting(lambda: removal.stale.slices):

@@ -78,7 +78,7 @@ class TableCheck:
         """
         name = desired.name
         try:
-            found = self._tables.observe(name, [table.key for table in desired.tables])
+            found = self._tables.observe(name, [table.key for table in desired.tables], desired.tables)
             limits = self._interfaces.limits(name, desired.ownership) if desired.limits else desired.limits
         except DvrError as exc:  # the job says it
             return [Difference((name, "tables"), str(exc))]

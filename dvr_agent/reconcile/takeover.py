@@ -29,7 +29,7 @@ from dvr_agent.reconcile.chain_counts import (
 )
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.diff import Action
-from dvr_agent.state.filter import Dnat, FilterRule, Foreign, SetMark, Table, TableKey
+from dvr_agent.state.filter import Dnat, FilterRule, Foreign, SetMark, Table
 from dvr_agent.state.namespace import NamespaceState
 
 LOG = logging.getLogger(__name__)
@@ -42,17 +42,18 @@ class PacketFilterReader:
         self._kernel = kernel
         self._clean: set[str] = set()
 
-    def with_tables(self, state: NamespaceState, keys: Sequence[TableKey]) -> NamespaceState:
+    def with_tables(self, state: NamespaceState, desired: Sequence[Table]) -> NamespaceState:
         """Return the observed state with its packet filter tables.
 
-        :param keys: the tables that may have chains of ours
+        :param desired: the tables that may have chains of ours
         :raises KernelError: a table could not be read
         """
-        packet_filter = self._kernel.packet_filter
+        packet_filter, keys = self._kernel.packet_filter, [table.key for table in desired]
         if state.name in self._clean:
-            return replace(state, tables=packet_filter.observe(state.name, keys))
+            return replace(state, tables=packet_filter.observe(state.name, keys, desired))
         wanted = frozenset(keys)
-        found = packet_filter.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
+        all_keys = (*keys, *(key for key in ALL_TABLES if key not in wanted))
+        found = packet_filter.observe(state.name, all_keys, desired)
         tables = tuple(table for table in found if table.key in wanted or table.chains)
         stale_tables = self._kernel.nftables.observe(state.name)
         if not stale_tables and not any(map(has_l3_agent_chains, tables)):

@@ -68,7 +68,23 @@ def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...
     :param rules: built-in chain → rules of its ``dvr-`` chain; chains without rules are left out
     """
     jumps = _jumps(tuple(sorted([builtin for builtin, found in rules.items() if found])))
-    return Table(family, name, tuple([Chain(chain, rules[builtin]) for builtin, chain in jumps]), jumps)
+    if sum(map(len, rules.values())) > _SHORT:
+        return _table(family, name, tuple([rules[builtin] for builtin, _ in jumps]), jumps)
+    return _short_table(family, name, tuple([rules[builtin] for builtin, _ in jumps]), jumps)
+
+
+_SHORT = 3
+"""Rules of a table that may be the same for all routers: it has no rules for a device or an address."""
+
+
+def _table(
+    family: Family, name: str, rules: tuple[tuple[FilterRule, ...], ...], jumps: tuple[tuple[str, str], ...]
+) -> Table:
+    chains = [Chain(chain, found) for (_, chain), found in zip(jumps, rules, strict=True)]
+    return Table(family, name, tuple(chains), jumps)
+
+
+_short_table = lru_cache(maxsize=256)(_table)
 
 
 @lru_cache(maxsize=64)

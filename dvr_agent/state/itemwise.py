@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from dvr_agent.state.sequences import common_ends
+from dvr_agent.state.sets import compact
 
 LONG = 32
 """Items of the shortest tuple that is remembered."""
@@ -65,7 +66,7 @@ def frozen(owner: str, what: str, items: tuple[H, ...]) -> frozenset[H]:
     :param what: name of the set among those of its owner
     """
     if len(items) < LONG:
-        return frozenset(items)
+        return compact(items)
     before, last = _sets.get((owner, what), ((), frozenset()))
     if len(last) == len(before):  # no item was there twice
         head, tail = common_ends(before, items)

@@ -40,10 +40,13 @@ class SliceIndex:
                     by_table[kind.table(item)].append(item)
                 self._by_table[kind] = by_table
 
-    def cut(self, ownership: Ownership) -> NamespaceState:
-        """Return the slice with this ownership, which names its devices (``devices``, not ``prefixes``)."""
+    def take(self, ownership: Ownership) -> NamespaceState:
+        """Return the slice with this ownership, which names its devices (``devices``, not ``prefixes``).
+
+        Each slice can be taken once: a resync would keep a copy of what all routers have until the next one.
+        """
         found: dict[str, Any] = {kind.field: self._owned(kind, ownership) for kind in KINDS}
-        link_locals = frozenset(one for device in ownership.devices for one in self._link_locals.get(device, ()))
+        link_locals = frozenset(one for device in ownership.devices for one in self._link_locals.pop(device, ()))
         return NamespaceState(self._name, ownership, link_locals=link_locals, **found)
 
     def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:
@@ -51,6 +54,6 @@ class SliceIndex:
         if not kind.on_own_devices:
             items = (item for found in by_device.values() for item in found)
             return frozenset(item for item in items if kind.owned(ownership, item))
-        candidates = [item for device in ownership.devices for item in by_device.get(device, ())]
-        candidates += [item for table in ownership.tables for item in by_table.get(table, ())]
+        candidates = [item for device in ownership.devices for item in by_device.pop(device, ())]
+        candidates += [item for table in ownership.tables for item in by_table.pop(table, ())]
         return frozenset(item for item in candidates if kind.owned(ownership, item))

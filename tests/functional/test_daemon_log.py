@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,14 @@ def test_with_use_json_every_line_is_json_and_carries_router_and_request_id(daem
     crashed = [line for line in lines if line["traceback"]]
     assert "ZeroDivisionError: scripted" in crashed[0]["traceback"]
     assert not any("eventlet" in line["message"].lower() and "deprecated" in line["message"] for line in lines)
+
+
+def test_lines_of_the_first_job_have_the_request_id_and_nothing_else_in_brackets(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1)
+    one.start()
+    one.wait_state(1, "in sync")
+    assert re.search(rf" \[req-[0-9a-f-]+\] router {router_id(1)}: added: ", one.out), one.out
 
 
 def test_no_library_prints_anything(daemon: MakeDaemon) -> None:

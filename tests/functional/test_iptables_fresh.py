@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -198,3 +199,24 @@ def test_a_policy_with_which_this_kernel_makes_tables_stays() -> None:
     wanted = make_table(4, "filter", {"FORWARD": (ACCEPT,)})
     assert encode_table(made, wanted).snapshot.table.dropping == ("FORWARD",)
     assert BUILTINS["filter"][1] == "FORWARD"
+
+
+@pytest.mark.parametrize("policy", ["ACCEPT", "DROP"])
+def test_a_table_that_is_found_as_desired_is_remembered_as_the_desired_one(
+    iptables: LibiptcManager, policy: str
+) -> None:
+    """After a restart a host has one object for each rule, not a decoded one too."""
+    wanted, other = make_table(4, "filter", {"FORWARD": (ACCEPT,)}), make_table(4, "filter", {"FORWARD": (DROP,)})
+    namespace = _touched(wanted)
+    _put(iptables, namespace, wanted)
+    lab.in_netns(namespace, "iptables-legacy", "-P", "FORWARD", policy)
+    started = LibiptcManager(Namespaces(), WriteCounters(), "/nonexistent", 0.2)
+    (found,) = started.observe(namespace, [wanted.key], [replace(wanted)])
+    assert found == wanted
+    desired = replace(wanted)
+    started = LibiptcManager(Namespaces(), WriteCounters(), "/nonexistent", 0.2)
+    (found,) = started.observe(namespace, [wanted.key], [desired])
+    assert (found is desired) == (policy == "ACCEPT"), "what drops packets is in the table that was read only"
+    assert started.observe(namespace, [wanted.key], [other]) == (found,)
+    assert started.observe(namespace, [wanted.key])[0] is found
+    assert found.dropping == (("FORWARD",) if policy == "DROP" else ())

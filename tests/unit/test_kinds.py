@@ -129,7 +129,9 @@ def test_a_slice_has_the_objects_of_its_devices_and_tables_only() -> None:
         EMPTY, routes=frozenset({mine, table, other_table, shared}), rules=frozenset(rules), ownership=Ownership()
     )
     ownership = Ownership(devices=frozenset({"fpr-a"}), rules=RuleOwner.BY_IIF, tables=frozenset({77}), main_only=True)
-    found = SliceIndex(whole).cut(ownership)
+    index = SliceIndex(whole)
+    found = index.take(ownership)
     assert found.routes == {mine, table}
+    assert not index.take(ownership).routes, "no copy of it is kept"
     assert found.rules == {rules[0]}
     assert (found.name, found.ownership) == ("n", ownership)

@@ -169,7 +169,7 @@ class _Pending(_Part):
 
 
 class _Iptables(_Part):
-    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+    def observe(self, namespace: str, tables: Iterable[TableKey], likely: Iterable[Table] = ()) -> tuple[Table, ...]:
         keys = tuple(tables)
         self._call("iptables.observe", namespace, keys)
         there = self._fake.inside(namespace)

@@ -192,14 +192,20 @@ def encode_table(initial: InitialTable, table: Table, rules: EncodedRules | None
 def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
     """Return what will be read."""
     builtins = BUILTINS[table.name]
-    jumps = [
-        JumpAt(builtin, position, chain, True)
-        for builtin in builtins
-        for position, chain in enumerate(chain for found, chain in table.jumps if found == builtin)
-    ]
     policies = zip(builtins, initial.policies, strict=True)
     dropping = tuple(sorted(builtin for builtin, policy in policies if VERDICTS.get(policy) == "DROP"))
-    return Snapshot(replace(table, dropping=dropping) if dropping or table.nft else table, tuple(jumps))
+    found = replace(table, dropping=dropping) if dropping or table.nft else table
+    return Snapshot(found, _jumps_at(table.name, table.jumps))
+
+
+@lru_cache
+def _jumps_at(table: str, jumps: tuple[tuple[str, str], ...]) -> tuple[JumpAt, ...]:
+    """Return where jumps are that stand at the head of their chains; one value for all tables with the same ones."""
+    return tuple(
+        JumpAt(builtin, position, chain, True)
+        for builtin in BUILTINS[table]
+        for position, chain in enumerate(chain for found, chain in jumps if found == builtin)
+    )
 
 
 @itemwise

@@ -64,16 +64,18 @@ class LibiptcManager:
         self._lock_path, self._lock_timeout = lock_path, lock_timeout
         self._reserved = threading.local()
 
-    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+    def observe(self, namespace: str, tables: Iterable[TableKey], likely: Iterable[Table] = ()) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for; stale chains of neutron-l3-agent are included.
 
         A table that the namespace does not have yet is empty; reading does not create it.
 
+        :param likely: desired tables: one that is found as it is, is returned and remembered as this object
+
         :raises NamespaceGoneError: there is no such namespace
         """
-        keys = tuple(tables)
+        keys, desired = tuple(tables), {table.key: table for table in likely}
         with self._reader.open(namespace, keys) as opened:
-            return tuple(opened.read(key).table for key in keys)
+            return tuple([opened.read(key, desired.get(key)).table for key in keys])
 
     def save(self, namespace: str) -> str:
         """Print our chains in all tables of both families, in iptables-save syntax; empty if there are none.

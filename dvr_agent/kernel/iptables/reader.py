@@ -180,14 +180,15 @@ class NamespaceTables:
     ) -> None:
         _close(self._sockets)
 
-    def read(self, key: TableKey) -> Snapshot:
+    def read(self, key: TableKey, likely: Table | None = None) -> Snapshot:
         """Read a table; empty if it does not exist.
 
+        :param likely: see :meth:`read_existing`
         :raises KernelError: the kernel refused, or the table keeps changing
         """
         if key not in self._shapes:
             return Snapshot(Table(*key))
-        return self.read_existing(key)
+        return self.read_existing(key, likely)
 
     def exists(self, key: TableKey) -> bool:
         """Return True if the namespace had a table when it was opened."""
@@ -232,9 +233,10 @@ class NamespaceTables:
         info, entries = self.read_bytes(key)
         return tuple(decode_counts(key, info, entries))
 
-    def read_existing(self, key: TableKey) -> Snapshot:
+    def read_existing(self, key: TableKey, likely: Table | None = None) -> Snapshot:
         """Read a table; a table that does not exist is created by this.
 
+        :param likely: the desired table: if it is decoded, and is this, this object is kept and no second one
         :raises KernelError: the kernel refused, or the table keeps changing
         """
         shape = self._shapes.get(key)
@@ -248,12 +250,12 @@ class NamespaceTables:
             entries = self._entries(key, size)
             structure = self._structures.find(key, entries) if entries is not None else None
             if structure is not None and entries is not None:
-                return self._decode(key, structure, entries)
+                return self._decode(key, structure, entries, likely)
         info, entries = self.read_bytes(key)
         structure = self._structures.find(key, entries)
         if structure is None:
             structure = self._structures.add(key, structure_of(key, info, entries), entries)
-        return self._decode(key, structure, entries)
+        return self._decode(key, structure, entries, likely)
 
     @property
     def existing(self) -> list[TableKey]:
@@ -273,12 +275,14 @@ class NamespaceTables:
                 return info.raw, entries
         raise KernelError(self.namespace, Table(*key).text, errno.EAGAIN, "it changes faster than it can be read")
 
-    def _decode(self, key: TableKey, known: KnownStructure, entries: bytes) -> Snapshot:
+    def _decode(self, key: TableKey, known: KnownStructure, entries: bytes, likely: Table | None) -> Snapshot:
         shape = self._shapes[key] = known.shape
         digest = digest_of(shape, key, entries)
         snapshot = self._snapshots.get(digest)
         if snapshot is None:
             snapshot = known.structure.decode(entries)
+            if likely is not None and snapshot.table == likely and not snapshot.table.dropping:
+                snapshot = Snapshot(likely, snapshot.jumps)
             self._snapshots.put(digest, snapshot)
         return snapshot
 

@@ -176,7 +176,7 @@ def _encode_checked(rule: FilterRule, family: Family) -> bytes:
     return bytes(header) + matches + target
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) -> FilterRule:
     """Decode the rule of an entry.
 
@@ -195,7 +195,7 @@ def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) ->
     return _only(FilterRule(aim, src, dst, iif, oif, protocol, found))  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def _only(rule: FilterRule) -> FilterRule:
     """Return the first of equal rules: one that is read is the one that was written, and need not be compared."""
     return rule
@@ -291,7 +291,7 @@ def decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     return Not(text) if inverted else text
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 9)
 def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     """Encode a name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
     if name is None:
@@ -303,7 +303,7 @@ def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     return raw.ljust(IFNAME_FIELD, b"\0"), (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0")
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 9)
 def decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     """Decode a name with its mask; None: any.
 

@@ -47,7 +47,7 @@ class NftablesFilter:
         self._deleted: dict[str, float] = {}
         """Namespace → when something of its rule set was deleted, until that is over."""
 
-    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+    def observe(self, namespace: str, tables: Iterable[TableKey], likely: Iterable[Table] = ()) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for.
 
         :raises NamespaceGoneError: there is no such namespace
