@@ -182,9 +182,9 @@ class Planner:
         networks = self._memory.networks_of(router_id)
         jobs = [self._leave_network(network, router_id, trusting) for network in networks]
         exists = self._kernel.namespaces.exists
-        if exists(names.QROUTER + router_id):
-            jobs = [job.without_devices() for job in jobs]
         own = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
+        if names.QROUTER + router_id in own:
+            jobs = [job.without_devices() for job in jobs]
         jobs += [NamespaceJob(Changes(name, remove=True)) for name in own]
         return [job for job in jobs if job.changes]
 

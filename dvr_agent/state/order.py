@@ -101,6 +101,11 @@ def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases
     return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive), **removed)
 
 
+def in_one_go(removals: Iterable[Change]) -> tuple[Change, ...]:
+    """Sort what is removed together, where no traffic is left that needs an order."""
+    return _sorted([*removals], _remove_rank)
+
+
 def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> Sides:
     """Return the floating IPs that change sides: a route to one goes and its address comes, or the other way round.
 
