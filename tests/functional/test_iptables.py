@@ -21,8 +21,6 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables import LibiptcManager, libiptc, manager, probe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.lock import is_free
-from dvr_agent.kernel.iptables.reader import NamespaceTables
-from dvr_agent.kernel.iptables.table_splice import Spliced
 from dvr_agent.kernel.netns import NamespaceWindow, entered
 from dvr_agent.state.filter import (
     Chain,
@@ -36,7 +34,6 @@ from dvr_agent.state.filter import (
     SetMark,
     Snat,
     Table,
-    TableKey,
     Verdict,
 )
 from dvr_agent.state.filter_runs import make_table
@@ -434,26 +431,10 @@ class Meddler(libiptc.Handle):
 
     times = 1
 
-    @classmethod
-    def meddle(cls) -> None:
+    def commit(self, what: Callable[[], str]) -> None:
         if Meddler.times:
             Meddler.times -= 1
             rule(4, "-A", "dvr-FORWARD", "-p", "icmp", "-j", "DROP")
-
-    @classmethod
-    def begin(cls, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-        write = NamespaceTables.write_changed
-
-        def write_changed(tables: NamespaceTables, key: TableKey, changed: Spliced) -> bool:
-            cls.meddle()
-            return write(tables, key, changed)
-
-        monkeypatch.setattr(NamespaceTables, "write_changed", write_changed)
-        monkeypatch.setattr(manager, "Handle", Meddler)
-        monkeypatch.setattr(Meddler, "times", times)
-
-    def commit(self, what: Callable[[], str]) -> None:
-        self.meddle()
         super().commit(what)
 
 
@@ -461,7 +442,8 @@ def test_a_table_that_changes_under_us_is_read_again(
     iptables: LibiptcManager, counters: WriteCounters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(iptables, make_table(4, "filter", {"FORWARD": (DROP,)}))
-    Meddler.begin(monkeypatch, 4)
+    monkeypatch.setattr(manager, "Handle", Meddler)
+    monkeypatch.setattr(Meddler, "times", 3)
     wanted = make_table(4, "filter", {"FORWARD": (ACCEPT,)})
     put(iptables, wanted)
     assert counters.commits == 2
@@ -470,10 +452,11 @@ def test_a_table_that_changes_under_us_is_read_again(
 
 def test_a_table_that_never_holds_still_is_an_error(iptables: LibiptcManager, monkeypatch: pytest.MonkeyPatch) -> None:
     put(iptables, make_table(4, "filter", {"FORWARD": (DROP,)}))
-    Meddler.begin(monkeypatch, 5)
+    monkeypatch.setattr(manager, "Handle", Meddler)
+    monkeypatch.setattr(Meddler, "times", 4)
     with pytest.raises(KernelError, match="another program keeps changing this table"):
         put(iptables, make_table(4, "filter", {"FORWARD": (ACCEPT,)}))
-    assert saved(4, "filter").count("-A dvr-FORWARD -p icmp -j DROP") == 5
+    assert saved(4, "filter").count("-A dvr-FORWARD -p icmp -j DROP") == 4
 
 
 def test_writers_in_several_threads_do_not_lose_each_others_work(iptables: LibiptcManager) -> None:

@@ -29,7 +29,6 @@ from dvr_agent.kernel.iptables.layout import (
 )
 from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.table_decoder import (
-    VERDICT,
     JumpAt,
     Snapshot,
     chains_of,
@@ -43,12 +42,11 @@ from dvr_agent.state.itemwise import itemwise
 
 SET_REPLACE = 64
 """``IPT_SO_SET_REPLACE``; the number of IPv6 is the same."""
-REPLACE = struct.Struct("=32sIII5I5IIQ")
+_REPLACE = struct.Struct("=32sIII5I5IIQ")
 """``struct ipt_replace`` before the entries: name, valid hooks, number of entries, their size, 5 hook offsets,
 5 underflow offsets, number of the old entries, and where their counters are written to."""
-SET_ADD_COUNTERS = 65
-"""``IPT_SO_SET_ADD_COUNTERS``, likewise."""
-COMEFROM = struct.Struct("=I")
+_COMEFROM = struct.Struct("=I")
+_VERDICT = struct.Struct("=i")
 _HOOK = {name: 1 << number for number, name in enumerate(HOOKS)}
 """Bit of each hook."""
 _NUMBERS = {name: number for number, name in VERDICTS.items()}
@@ -82,6 +80,24 @@ def initial_table(key: TableKey, info: bytes, blob: bytes) -> InitialTable | Non
     if tuple(found) != BUILTINS[name] or len(spans) != len(found) + 1:
         return None
     return InitialTable(tuple(verdict_of(blob, policies[0]) for policies in found.values()))
+
+
+def as_made(snapshot: Snapshot, desired: Table) -> InitialTable | None:
+    """Return how the kernel made the table of a snapshot; None: there is, or will be, something else in it.
+
+    :param desired: our part as it was made of the snapshot
+    """
+    at: dict[str, int] = {}
+    for jump in snapshot.jumps:
+        if (
+            not jump.plain
+            or jump.position != at.get(jump.builtin, 0)
+            or (jump.builtin, jump.chain) not in desired.jumps
+        ):
+            return None
+        at[jump.builtin] = jump.position + 1
+    dropping = snapshot.table.dropping
+    return InitialTable(tuple(_NUMBERS["DROP" if name in dropping else "ACCEPT"] for name in BUILTINS[desired.name]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +148,12 @@ def encode_table(initial: InitialTable, table: Table, owner: str = "") -> FreshT
         for number, rule in _turns(rules):
             if isinstance(rule.target, Jump):
                 end = offsets[heads[name] + number + 1]
-                VERDICT.pack_into(packed, end - _VERDICT_SIZE + EXTENSION.size, offsets[heads[rule.target.chain]])
+                _VERDICT.pack_into(packed, end - _VERDICT_SIZE + EXTENSION.size, offsets[heads[rule.target.chain]])
     ours = [name if name in policies else None for name in HOOKS]
     places = [offsets[heads[name]] if name else 0 for name in ours]
     places += [offsets[heads[name] + len(chains[name])] if name else 0 for name in ours]
     valid = sum(_HOOK[builtin] for builtin in builtins)
-    head = REPLACE.pack(
+    head = _REPLACE.pack(
         table.name.encode(), valid, len(sizes), len(packed), *places, initial.entries, ctypes.addressof(_scratch)
     )
     content, shape = bytes(packed), shape_of_sizes(layout, sizes)
@@ -157,7 +173,8 @@ def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
     return Snapshot(replace(table, dropping=dropping) if dropping or table.nft else table, tuple(jumps))
 
 
-def ready_entry(rule: FilterRule, family: Family, hooks: int) -> bytes:
+@itemwise
+def _entry(rule: FilterRule, family: Family, hooks: int) -> bytes:
     """Encode a rule as the kernel has it; jumps lead nowhere yet.
 
     :param hooks: from which it is reached
@@ -169,13 +186,10 @@ def ready_entry(rule: FilterRule, family: Family, hooks: int) -> bytes:
     return _come_from(LAYOUTS[family], entry, hooks)
 
 
-_entry = itemwise(ready_entry)
-
-
 def _come_from(layout: Layout, entry: bytes, hooks: int) -> bytes:
     """Return an entry with the hooks from which it is reached, as the kernel notes them (``mark_source_chains``)."""
     at = layout.offsets_at + OFFSETS.size
-    return entry[:at] + COMEFROM.pack(hooks) + entry[at + COMEFROM.size :] if hooks else entry
+    return entry[:at] + _COMEFROM.pack(hooks) + entry[at + _COMEFROM.size :] if hooks else entry
 
 
 def _reached(chains: Mapping[str, tuple[FilterRule, ...]], builtins: Iterable[str]) -> dict[str, dict[int, int]]:
@@ -213,7 +227,7 @@ def _portions(reached: Mapping[int, int], size: int) -> Iterator[tuple[int, int,
 
 @lru_cache
 def _standard(verdict: int) -> bytes:
-    return extension(STANDARD, 0, VERDICT.pack(verdict))
+    return extension(STANDARD, 0, _VERDICT.pack(verdict))
 
 
 _VERDICT_SIZE = len(_standard(0))

@@ -14,11 +14,11 @@ import contextlib
 import errno
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
-from dvr_agent.kernel.iptables.fresh_table import encode_table
+from dvr_agent.kernel.iptables.fresh_table import as_made, encode_table
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
@@ -29,9 +29,9 @@ from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import Snapshot
 from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
-from dvr_agent.kernel.iptables.table_splice import splice
 from dvr_agent.plural import count
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey, Transport
+from dvr_agent.state.itemwise import LONG
 
 COMMIT_TRIES = 4
 """A table that changes between its reading and its commit is read and edited again, three times at most."""
@@ -147,10 +147,11 @@ class LibiptcManager:
     def _commit_all(self, updates: list[_TableUpdate]) -> None:
         """Commit the tables of one namespace; libiptc reads all of them with one entry into it.
 
-        New tables, and those in which only rules differ, are written without libiptc, up to the first that the kernel
-        refuses: libiptc tries that one again, and has the words for the error.
+        New tables are written as they are, without libiptc, up to the first that the kernel refuses: libiptc tries that
+        one again, and has the words for the error.
         """
-        while updates and (updates[0].write_fresh(self._counters) or updates[0].write_changed(self._counters)):
+        while updates and updates[0].write_fresh():
+            self._counters.commits += 1
             updates = updates[1:]
         with contextlib.ExitStack() as closing:
             for update, handle in zip(updates, self._handles(updates, closing), strict=True):
@@ -164,6 +165,7 @@ class LibiptcManager:
             try:
                 _perform(handle, update)
                 handle.commit(update.summary)
+                update.foresee()
             except KernelError as exc:
                 if exc.code != errno.EAGAIN or not tries_left:
                     raise
@@ -214,7 +216,7 @@ class _TableUpdate:
                 self._encode(chain.name, rule)
         return bool(self.desired.chains)
 
-    def write_fresh(self, counters: WriteCounters) -> bool:
+    def write_fresh(self) -> bool:
         """Write a table that did not exist when it was planned; False: libiptc has to do it."""
         key = self.desired.key
         if self.opened.exists(key):
@@ -225,28 +227,7 @@ class _TableUpdate:
             return False
         if initial is None:
             return False
-        if not self.opened.write_fresh(key, encode_table(initial, self.desired, self.opened.namespace)):
-            return False
-        counters.commits += 1
-        return True
-
-    def write_changed(self, counters: WriteCounters) -> bool:
-        """Write a table with other rules in chains that stay, as the kernel has it now; False: libiptc has to do it."""
-        key = self.desired.key
-        if not self.opened.exists(key):
-            return False
-        info, entries = self.opened.read_bytes(key)
-        before = self.opened.decode(key, info, entries)
-        if not self.plan(before):
-            return True
-        changed = splice(key, info, entries, self.edit)
-        if changed is None or not self.opened.write_changed(key, changed):
-            return False
-        counters.commits += 1
-        table = replace(before.table, chains=self.desired.chains)
-        found = Snapshot(self.desired if table == self.desired else table, before.jumps)
-        self.opened.foresee(key, changed.shape, changed.digest, found)
-        return True
+        return self.opened.write_fresh(key, encode_table(initial, self.desired, self.opened.namespace))
 
     def plan(self, snapshot: Snapshot) -> bool:
         """Compute the steps from a snapshot; False if there are none.
@@ -260,6 +241,17 @@ class _TableUpdate:
             self.edit = edit_script(snapshot, l3_agent_part(snapshot.table) if self.withdraw else self.desired)
             self.entries = [self._encode(chain, rule) for chain, _position, rule in self.edit.inserts]
         return bool(self.edit)
+
+    def foresee(self) -> None:
+        """Note what will be read of a long table that was committed, so that it need not be decoded.
+
+        Where there is something else in it, what is read is not that, and no harm is done.
+        """
+        is_long = sum(len(one.rules) for one in self.desired.chains) >= LONG
+        made = as_made(self.snapshot, self.desired) if self.snapshot is not None and is_long else None
+        if made is not None and not self.withdraw:
+            with contextlib.suppress(ValueError):
+                self.opened.foresee(self.desired.key, encode_table(made, self.desired, self.opened.namespace))
 
     def _encode(self, chain: str, rule: FilterRule) -> bytes:
         try:

@@ -12,7 +12,6 @@ anything.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -27,13 +26,7 @@ from typing import Protocol
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount
-from dvr_agent.kernel.iptables.fresh_table import (
-    SET_ADD_COUNTERS,
-    SET_REPLACE,
-    FreshTable,
-    InitialTable,
-    initial_table,
-)
+from dvr_agent.kernel.iptables.fresh_table import SET_REPLACE, FreshTable, InitialTable, initial_table
 from dvr_agent.kernel.iptables.known_structures import KnownStructure, KnownStructures
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
 from dvr_agent.kernel.iptables.table_decoder import (
@@ -43,7 +36,6 @@ from dvr_agent.kernel.iptables.table_decoder import (
     digest_of,
     structure_of,
 )
-from dvr_agent.kernel.iptables.table_splice import Spliced
 from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
 
@@ -222,29 +214,13 @@ class NamespaceTables:
             self._sockets[family].setsockopt(LAYOUTS[family].level, SET_REPLACE, fresh.replacement)
         except OSError:
             return False
-        self.foresee(key, fresh.shape, fresh.digest, fresh.snapshot)
+        self.foresee(key, fresh)
         return True
 
-    def write_changed(self, key: TableKey, changed: Spliced) -> bool:
-        """Write a changed table; what the rules that stay have counted is kept.
-
-        :returns: False if the kernel refused, and nothing was changed: it has another number of entries by now, perhaps
-        """
-        sock, level = self._sockets[key[0]], LAYOUTS[key[0]].level
-        try:
-            sock.setsockopt(level, SET_REPLACE, changed.replacement)
-        except OSError:
-            return False
-        counters = changed.kept_counters(key[1])
-        if counters:
-            with contextlib.suppress(OSError):  # another program was faster, and what was counted is lost
-                sock.setsockopt(level, SET_ADD_COUNTERS, counters)
-        return True
-
-    def foresee(self, key: TableKey, shape: struct.Struct, digest: bytes, snapshot: Snapshot) -> None:
+    def foresee(self, key: TableKey, fresh: FreshTable) -> None:
         """Note what will be read of a table that was written."""
-        self._shapes[key] = shape
-        self._snapshots.put(digest, snapshot)
+        self._shapes[key] = fresh.shape
+        self._snapshots.put(fresh.digest, fresh.snapshot)
 
     def counts(self, key: TableKey) -> tuple[RuleCount, ...]:
         """Read the counters of the rules in our chains; () if the table does not exist.
@@ -273,15 +249,7 @@ class NamespaceTables:
             structure = self._structures.find(key, entries) if entries is not None else None
             if structure is not None and entries is not None:
                 return self._decode(key, structure, entries)
-        return self.decode(key, *self.read_bytes(key))
-
-    def decode(self, key: TableKey, info: bytes, entries: bytes) -> Snapshot:
-        """Decode a table as :meth:`read_bytes` returns it, unless it is known."""
-        shape = self._shapes.get(key)
-        if shape is not None and shape.size == len(entries):
-            known = self._snapshots.get(digest_of(shape, key, entries))
-            if known is not None:
-                return known
+        info, entries = self.read_bytes(key)
         structure = self._structures.find(key, entries)
         if structure is None:
             structure = self._structures.add(key, structure_of(key, info, entries), entries)

@@ -44,9 +44,7 @@ from dvr_agent.state.filter import (
 
 COUNTERS = struct.Struct("=QQ")
 """``struct xt_counters``: packets, bytes."""
-VERDICT = struct.Struct("=i")
-NAME_AT = 2
-"""Offset of the name in a target."""
+_VERDICT = struct.Struct("=i")
 STANDARD_HEAD = b"\0"
 _ERROR_HEAD = ERROR.encode() + b"\0"
 
@@ -244,7 +242,7 @@ def chains_of(info: bytes, blob: bytes, entries: list[EntrySpan]) -> dict[str, l
     chains: dict[str, list[EntrySpan]] = {}
     current: list[EntrySpan] = []
     for entry in entries:
-        if blob.startswith(_ERROR_HEAD, entry.target + NAME_AT):
+        if target_is(blob, entry, _ERROR_HEAD):
             current = chains.setdefault(_error_name(blob, entry), [])
             continue
         if entry.start in hooks:
@@ -255,7 +253,7 @@ def chains_of(info: bytes, blob: bytes, entries: list[EntrySpan]) -> dict[str, l
 
 def target_is(blob: bytes, entry: EntrySpan, head: bytes) -> bool:
     """True if the name of the entry's target begins with these bytes."""
-    return blob.startswith(head, entry.target + NAME_AT)
+    return blob.startswith(head, entry.target + 2)
 
 
 def _error_name(blob: bytes, entry: EntrySpan) -> str:
@@ -273,7 +271,7 @@ def _jump_target(blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> str | 
 
 def verdict_of(blob: bytes, entry: EntrySpan) -> int:
     """Return the number of a standard target: a verdict, or the offset that it jumps to."""
-    return int(VERDICT.unpack_from(blob, entry.target + EXTENSION.size)[0])
+    return int(_VERDICT.unpack_from(blob, entry.target + EXTENSION.size)[0])
 
 
 def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[EntrySpan], aims: dict[int, str]) -> list[JumpAt]:
