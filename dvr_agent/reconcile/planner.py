@@ -223,7 +223,7 @@ class Planner:
         jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
         if state.snat is not None:
             jobs.append(self._job(draft.snat, state.snat, (), trusted))
-        elif self._kernel.namespaces.exists(view.snat):
+        elif (draft.vouched is None or draft.snat is not None) and self._kernel.namespaces.exists(view.snat):
             jobs.append(NamespaceJob(Changes(view.snat, remove=True), moving_in, port_prefixes=names.PORT_PREFIXES))
         return jobs
 
