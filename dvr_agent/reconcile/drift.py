@@ -293,9 +293,10 @@ class DriftJudge:
         return [*others, *(last | gone).values()]
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
-        for port in _ports(before):
+        had, has = set(_ports(before)), set(_ports(now))
+        for port in had - has:
             self._forget_port(router_id, port)
-        for port in _ports(now):
+        for port in has - had:
             self._ports[tap_name(port.port_id)] = (router_id, port)
             self._bridges.setdefault(bridge_name(port.network_id), set()).add(tap_name(port.port_id))
         stem = names.router_stem(router_id)

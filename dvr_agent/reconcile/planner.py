@@ -217,7 +217,7 @@ class Planner:
         if state.slice is not None:
             job = self._job(draft.slice, state.slice, half_outside)
             changes = self._memory.routes.take_over(job.changes)
-            own.append(replace(job, changes=changes))
+            own.append(job if changes is job.changes else replace(job, changes=changes))
         self._plan_shared(draft, in_resync, bool(own[-1]))
         jobs = [*([draft.shared_job] if draft.shared_job is not None else []), *own]
         jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
