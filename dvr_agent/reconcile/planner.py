@@ -53,7 +53,10 @@ class RouterJob:
 
     def done(self, missing: Missing) -> Plan:
         """Return the plan without what was refused or skipped."""
-        return _part(self.plan, [job.done(missing) for job in self.jobs]) if missing else self.plan
+        if not missing:
+            return self.plan
+        changes, ports = _changes_of([job.done(missing) for job in self.jobs])
+        return replace(self.plan, changes=changes, ports=ports)
 
 
 class Planner:
@@ -157,13 +160,14 @@ class Planner:
         )
         plan = Plan(
             f"router {router.id}",
+            *_changes_of(jobs),
             warnings=draft.state.warnings,
             services=self.services.plan(draft.served, draft.place),
             omitted=draft.state.omitted,
             hindrances=(*draft.hindrances, *self._attach.hindrances(router.networks)),
             held=_held_text(draft),
         )
-        return RouterJob(_part(plan, jobs), jobs, draft, _paths(draft.view))
+        return RouterJob(plan, jobs, draft, _paths(draft.view))
 
     def plan_remove(self, router_id: str) -> Plan:
         """Return the plan of a router's removal."""
@@ -315,11 +319,10 @@ class Planner:
         return slice_removal(self._kernel.interfaces, namespace, router_id, pair)
 
 
-def _part(plan: Plan, jobs: Iterable[NamespaceJob]) -> Plan:
-    """Return the plan with the changes of these jobs."""
-    jobs = tuple(jobs)
+def _changes_of(jobs: Sequence[NamespaceJob]) -> tuple[tuple[Changes, ...], tuple[tuple[str, str], ...]]:
+    """Return the changes of jobs, and the lines about their ports, as a plan has them."""
     changes = tuple(job.changes for job in jobs if job.changes)
-    return replace(plan, changes=changes, ports=tuple(line for job in jobs for line in job.port_lines))
+    return changes, tuple(line for job in jobs for line in job.port_lines)
 
 
 def _without_moving(state: NamespaceState | None, device: str) -> NamespaceState | None:
