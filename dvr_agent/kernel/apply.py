@@ -93,10 +93,8 @@ class _Writer:
             return
         requests, self._pending = self._pending, []
         changes, self._changes = self._changes, []
-        unknown = sorted((self._named - self._coming).union(needed) - self._context.indexes.keys() - self._absent)
         failed = self._sock.attempt(requests) if requests else []
-        for name in unknown:
-            self._learn(name, self._sock.index_of(name))
+        self._learn(needed)
         present: dict[Request, frozenset[KernelObject]] = {}
         refused: Change | None = None
         for index, code, hint in failed:
@@ -126,7 +124,10 @@ class _Writer:
             devices = _devices(change)
             for device in devices:
                 if device not in indexes and device not in self._absent:
-                    self.flush(devices)
+                    if any(isinstance(pending.item, Link) for pending in self._changes):  # it may be among them
+                        self.flush(devices)
+                    else:
+                        self._learn(devices)
                     break
             if not self._absent or self._absent.isdisjoint(devices) or self._is_left(change, devices):
                 self._encode(HANDLER_OF[type(change.item)], change)
@@ -210,12 +211,15 @@ class _Writer:
 
     # Device names and indexes.
 
-    def _learn(self, name: str, index: int | None) -> None:
-        """Note the index of a device, or that it is not there."""
-        if index is None:
-            self._absent.add(name)
-        else:
-            self._context.indexes[name] = index
+    def _learn(self, needed: Collection[str]) -> None:
+        """Ask for the indexes of devices, and of those that changes name, unless they are made later."""
+        indexes = self._context.indexes
+        for name in sorted((self._named - self._coming).union(needed) - indexes.keys() - self._absent):
+            index = self._sock.index_of(name)
+            if index is None:
+                self._absent.add(name)
+            else:
+                indexes[name] = index
 
     def _forget(self, name: str) -> None:
         """Forget a device's index, since the device is added, changed or removed."""
