@@ -69,6 +69,12 @@ def _batches(one: Round) -> float | None:
     return one.batches.build / one.ours.build if one.batches is not None else None
 
 
+def _own_growth(one: Round) -> float:
+    """What the kernel adds with each router, the floor's growth, is not ours."""
+    kernel = one.floor.last_tenth - one.floor.first_tenth
+    return (one.ours.last_tenth - kernel) / one.ours.first_tenth
+
+
 _RATIOS: list[Row] = [
     (f"build: ours ÷ floor (aim ≤ {AIM_BUILD:g})", _ratio(lambda one: one.ours.build / one.floor.build)),
     (
@@ -90,11 +96,14 @@ _RATIOS: list[Row] = [
     ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
     ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
     ("    in processor time", _ratio(lambda one: one.ours.restart_cpu / one.ours.build_cpu)),
+    ("  after a crash, which reads everything ÷ build", _ratio(lambda one: one.ours.crash / one.ours.build)),
+    ("    in processor time", _ratio(lambda one: one.ours.crash_cpu / one.ours.build_cpu)),
     (
         "last tenth of the build ÷ the first, in processor time",
         _ratio(lambda one: one.ours.last_tenth / one.ours.first_tenth),
     ),
     ("  floor", _ratio(lambda one: one.floor.last_tenth / one.floor.first_tenth)),
+    ("  ours without the floor's growth (aim ≤ 1.15)", _ratio(_own_growth)),
     ("one router removed: ours ÷ floor", _ratio(lambda one: one.ours.remove / one.floor.remove)),
     ("  in processor time", _ratio(lambda one: one.ours.remove_cpu / one.floor.remove_cpu)),
 ]
@@ -108,7 +117,8 @@ _TIMES: list[Row] = [
     ("no-op resync per router", _per_router(lambda one: one.resync)),
     ("  the first after the build", _per_router(lambda one: one.first)),
     ("  documents parsed anew", _per_router(lambda one: one.full_sync)),
-    ("  after a restart, with reading the host", _per_router(lambda one: one.restart)),
+    ("  after a restart", _per_router(lambda one: one.restart)),
+    ("  after a crash, with reading the host", _per_router(lambda one: one.crash)),
     ("parsing one document", _per_router(lambda one: one.parse)),
     ("one FIP added", _once(lambda one: one.add)),
     ("  in processor time", _once(lambda one: one.add_cpu)),

@@ -28,14 +28,16 @@ from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
 from dvr_agent.daemon.gc_freeze import GcFreeze
+from dvr_agent.kernel.drift_events import Kept
 from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.namespace import NamespaceState
-from tests.support.heard import hearing, reconcile_heard
+from tests.support.heard import hearing, left_by, reconcile_heard
 
 STATE_PATH = Path("/run/bench-state")
 SAMPLES = 9
@@ -72,8 +74,8 @@ class Result:
         does not lengthen; the kernel's own threads are not in it
     :ivar parse: all documents
     :ivar first: the same routers again, right after the build, when they are read; likewise ``resync`` (once more:
-        events vouch for them), ``audit`` (everything is read), ``full_sync`` (documents parsed anew) and ``restart``
-        (a new reconciler that knows nothing)
+        events vouch for them), ``audit`` (everything is read), ``full_sync`` (documents parsed anew), ``restart``
+        (a new reconciler that hears on by the sockets of the one before) and ``crash`` (one that knows nothing)
     :ivar add: one FIP added to one router; likewise ``move`` (to another fixed address), ``drop`` (removed), and
         ``remove``, one router removed
     :ivar first_tenth: processor time of the first tenth of the build, and ``last_tenth`` of the last one
@@ -92,6 +94,8 @@ class Result:
     full_sync: float = 0.0
     restart: float = 0.0
     restart_cpu: float = 0.0
+    crash: float = 0.0
+    crash_cpu: float = 0.0
     add: float = 0.0
     add_cpu: float = 0.0
     move: float = 0.0
@@ -213,11 +217,16 @@ def _ours(task: Task) -> Result:
     anew = states.parse(raw)
     result.full_sync = _timed(lambda: agent.make_round(anew))
     result.writes = counters.total() - written
-    agent.close()
-    agent = _Agent(_make_reconciler(task))
-    result.restart, result.restart_cpu = _clocked(lambda: agent.start(anew))
-    agent.make_round(anew)
-    result.writes += agent.reconciler.kernel.counters.total()
+    for what, kept in (("restart", agent.leave()), ("crash", None)):
+        agent.close()
+        agent = _Agent(_make_reconciler(task), kept)
+        profiler = cProfile.Profile() if task.profile else None
+        seconds, cpu = _clocked(partial(agent.start, anew), profiler)
+        setattr(result, what, seconds)
+        setattr(result, f"{what}_cpu", cpu)
+        result.profile += _report(what, profiler)
+        agent.make_round(anew)
+        result.writes += agent.reconciler.kernel.counters.total()
     _single_updates(agent, task, result)
     numbers = _spread(task.routers)
     profiler = cProfile.Profile() if task.profile else None
@@ -231,15 +240,27 @@ def _ours(task: Task) -> Result:
 class _Agent:
     """A reconciler with the events of the kernel, as the daemon has them."""
 
-    def __init__(self, reconciler: RouterReconciler) -> None:
-        self.reconciler, self._judge = reconciler, hearing(reconciler)
+    def __init__(self, reconciler: RouterReconciler, kept: Kept | None = None) -> None:
+        self.reconciler, self._kept = reconciler, kept
+        self._judge = hearing(reconciler) if kept is None else None
+
+    @property
+    def judge(self) -> DriftJudge:
+        assert self._judge is not None, "it has not started yet"
+        return self._judge
 
     def close(self) -> None:
-        self._judge.close()
+        self.judge.close()
+
+    def leave(self) -> Kept | None:
+        """As the daemon does when it stops: what the next one gets."""
+        return left_by(self.judge)
 
     def start(self, routers: Sequence[Router]) -> None:
         """As the daemon does when it starts on a host where all is as it should be."""
         self.reconciler.load()
+        if self._kept is not None:
+            self._judge = hearing(self.reconciler, self._kept)
         self.make_round(routers)
 
     def make_round(self, routers: Sequence[Router], audit: bool = False, clock: _Tenths | None = None) -> None:
@@ -250,7 +271,7 @@ class _Agent:
         for number, router in enumerate(routers, 1):
             if clock is not None:
                 clock.tick(number - 1)
-            reconcile_heard(self._judge, self.reconciler, router, in_resync=True, trusting=not audit)
+            reconcile_heard(self.judge, self.reconciler, router, in_resync=True, trusting=not audit)
             if not audit:
                 heap.router_changed()
         if clock is not None:
@@ -259,14 +280,14 @@ class _Agent:
 
     def update(self, raw: bytes) -> None:
         """As the daemon does with a document that has come."""
-        reconcile_heard(self._judge, self.reconciler, parse_document(raw, "router"))
+        reconcile_heard(self.judge, self.reconciler, parse_document(raw, "router"))
 
     def remove(self, router_id: str) -> None:
         """As the daemon does when a document was deleted."""
-        self._judge.judge()
+        self.judge.judge()
         self.reconciler.remove(router_id)
-        self._judge.job_ended(router_id)
-        self._judge.judge(router_id)
+        self.judge.job_ended(router_id)
+        self.judge.judge(router_id)
 
 
 def _single_updates(agent: _Agent, task: Task, result: Result) -> None:

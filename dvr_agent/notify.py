@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 
 BARRIER_SECONDS = 5.0
+FIRST = 3
+"""The first descriptor that systemd passes (sd_listen_fds(3))."""
 
 
 class Notifier:
@@ -92,3 +94,14 @@ def _watchdog_seconds() -> float | None:
     if not usec.isdigit() or int(usec) == 0 or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 1e6
+
+
+def passed_descriptors() -> list[tuple[str, int]]:
+    """Return (name, descriptor) of all that systemd has passed to this process (sd_listen_fds_with_names(3)), once."""
+    pid, number, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
+    if pid != str(os.getpid()) or not number.isdigit():
+        return []
+    descriptors = range(FIRST, FIRST + int(number))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return list(zip(names.split(":"), descriptors, strict=False))

@@ -88,9 +88,10 @@ class Bench:
         self._cloud.replace(self._host)
         self._database.forget_statuses()
         log(f"{routers} routers: {agent}, empty host …")
-        cold = start_up(self._host, agent, routers, lambda: not self._database.inactive(), log)
+        manager = self._host.manager()  # systemd keeps descriptors for ours from one to the other
+        cold = start_up(self._host, agent, routers, lambda: not self._database.inactive(), log, manager)
         log(f"{routers} routers: {agent}, restart …")
-        restart = start_up(self._host, agent, routers, None, log)
+        restart = start_up(self._host, agent, routers, None, log, manager)
         figures = Figures(agent, routers, cold, restart)
         self._single(figures)
         return figures

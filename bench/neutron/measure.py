@@ -21,6 +21,7 @@ from tests.support.cloud.host import Host
 from tests.support.cloud.sandbox import FOLDER
 from tests.support.cloud.server import VENV
 from tests.support.cloud.usage import Usage
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 OURS, REFERENCE = "dvr-agent", "neutron-l3-agent"
@@ -129,9 +130,9 @@ class Ear:
         self._ear.wait()
 
 
-def start(host: Host, agent: str, usage: Usage) -> None:
+def start(host: Host, agent: str, usage: Usage, manager: ServiceManager) -> None:
     if agent == OURS:
-        host.start_dvr_agent(usage)
+        host.start_dvr_agent(usage, manager)
     else:
         host.start_neutron_l3(usage)
 
@@ -156,11 +157,18 @@ def quiet(usage: Usage, began: float, routers: int) -> float:
             raise AssertionError("the agent does not come to rest")
 
 
-def start_up(host: Host, agent: str, routers: int, done: Callable[[], bool] | None, say: Callable[[str], None]) -> Work:
+def start_up(
+    host: Host,
+    agent: str,
+    routers: int,
+    done: Callable[[], bool] | None,
+    say: Callable[[str], None],
+    manager: ServiceManager,
+) -> Work:
     """Start the agent and leave it running; ``wall`` counts until ``done``, or else until it is quiet."""
     with Usage(host.accounting) as usage:
         began = time.monotonic()
-        start(host, agent, usage)
+        start(host, agent, usage, manager)
         if done:
             wait_for(done, "all floating IPs are ACTIVE", PATIENCE, every=0.1)
         wall = time.monotonic() - began

@@ -91,7 +91,7 @@ def turn(host: LivingHost, environ: dict[str, str]) -> list[str]:
     with monitored() as lines:
         host.daemon.stop()
         host.daemon.of_this_version = not environ
-        host.daemon.start(True, **environ)
+        host.daemon.start(True, None, **environ)
         host.site.audited()
     running = Path(f"/proc/{host.pid()}/environ").read_bytes()
     assert not environ or environ["PYTHONPATH"].encode() in running

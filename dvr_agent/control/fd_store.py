@@ -22,10 +22,8 @@ from typing import NamedTuple
 
 from dvr_agent.control.packets import Message, receive, send
 from dvr_agent.errors import ServiceError
-from dvr_agent.notify import Notifier
+from dvr_agent.notify import Notifier, passed_descriptors
 
-FIRST = 3
-"""The first descriptor that systemd passes (sd_listen_fds(3))."""
 NAME_LENGTH = 16
 
 
@@ -54,7 +52,7 @@ class FdStore:
 
     def __init__(self, notifier: Notifier, version: int) -> None:
         self._notifier, self._version = notifier, version
-        self._passed = _passed()
+        self._passed = passed_descriptors()
         self._names = {name for name, _ in self._passed}
         self._pending: deque[_Pending] = deque()
 
@@ -115,17 +113,6 @@ class FdStore:
     def _notify(self, pending: _Pending) -> None:
         self._pending.append(pending)
         self.flush()
-
-
-def _passed() -> list[tuple[str, int]]:
-    """Return (name, descriptor) of all that systemd has passed to this process."""
-    pid, number, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
-    if pid != str(os.getpid()) or not number.isdigit():
-        return []
-    descriptors = range(FIRST, FIRST + int(number))
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return list(zip(names.split(":"), descriptors, strict=False))
 
 
 def _name(question: Message, descriptors: Sequence[int]) -> str:

@@ -4,7 +4,8 @@
 an audit       reads everything      within ``audit_interval`` seconds all routers, in portions; later where that would
                                      take more than :data:`SHARE` of a processor
 a table check  reads packet filter   within ``audit_interval`` seconds all routers, in portions; later likewise.  The
-               tables only           kernel tells no events of legacy tables
+               tables only           kernel tells no events of legacy tables.  At once for routers that a start has not
+                                     read
 =============  ====================  =================================================================================
 
 Where the events of the kernel cannot be heard, audits are all there is: they are not put off, and check the tables too.
@@ -13,6 +14,7 @@ Where the events of the kernel cannot be heard, audits are all there is: they ar
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from dvr_agent.daemon import eventlet_shim
@@ -37,6 +39,7 @@ class Audits:
 
     :param interval: seconds
     :param hears_events: whether the kernel's events tell of most drift
+    :param unread: returns the number of routers that the first resync has not read
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Audits:
         schedule: Schedule,
         worker: WorkerThread,
         reconciler: Reconciler,
+        unread: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._unread = unread
         self._interval, self._hears_events = interval, hears_events
         self._resync, self._schedule = resync, schedule
         self._worker, self._reconciler = worker, reconciler
@@ -70,11 +75,13 @@ class Audits:
             return
         self._resync.first_done.wait()
         cost: float | None = None
+        waits = not self._unread()  # no event has told of their legacy tables
         while True:
             portions = self._portions()
             for ids in portions:
-                eventlet_shim.sleep(pause_after(self._interval, len(portions), cost))
+                eventlet_shim.sleep(pause_after(self._interval, len(portions), cost) if waits else 0.0)
                 cost = self._check_tables(ids)
+            waits = True
 
     def _check_tables(self, ids: set[str]) -> float:
         """Queue the routers of these whose tables have changed; returns the processor seconds that it took."""

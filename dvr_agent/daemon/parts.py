@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.config import Settings
+from dvr_agent.daemon import kept_events
 from dvr_agent.daemon.announcements import Announce
 from dvr_agent.desired.qos import needs_limits
 from dvr_agent.errors import DvrError
@@ -77,8 +78,14 @@ def _open_drift(settings: Settings, reconciler: RouterReconciler) -> DriftJudge 
         return None
     try:
         limits_there = needs_limits(settings.dataplane) and not HostLimits.by_tc
-        events = DriftEvents(HostFilter.backend == "nftables" or limits_there)
-        return DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
+        nftables = HostFilter.backend == "nftables" or limits_there
+        kept = kept_events.take(settings, nftables)
+        events = kept.events if kept is not None else DriftEvents(nftables)
+        reconciler.kernel.namespaces.on_new = events.listen_new
+        judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
+        if kept is not None:
+            judge.trust_kept(kept.routers)
+        return judge
     except (DvrError, OSError) as exc:
         LOG.warning("events of the kernel cannot be heard, drift is found by audits only: %s", exc)
         return None

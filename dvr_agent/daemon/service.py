@@ -22,7 +22,7 @@ from oslo_config import cfg
 
 from dvr_agent import __version__, config, config_check, l3_agent_options, stale_files
 from dvr_agent.config import Settings
-from dvr_agent.daemon import admin_resources, eventlet_shim, gc_freeze
+from dvr_agent.daemon import admin_resources, eventlet_shim, gc_freeze, kept_events
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import AnnouncementRepeater
 from dvr_agent.daemon.audits import Audits
@@ -64,6 +64,7 @@ from dvr_agent.history.file import history_path
 from dvr_agent.history.writer import HistoryWriter
 from dvr_agent.lock import AgentLock
 from dvr_agent.notify import Notifier
+from dvr_agent.plural import count
 
 LOG = logging.getLogger(__name__)
 
@@ -124,7 +125,9 @@ class Service:
         fights = Fights()
         self._resync = Resync(schedule, listing, sweep, bridges, self._state_files, fights)
         hears_events = parts.drift is not None
-        self._audits = Audits(daemon.audit_interval, hears_events, self._resync, schedule, worker, parts.reconciler)
+        self._audits = Audits(
+            daemon.audit_interval, hears_events, self._resync, schedule, worker, parts.reconciler, self._recognised
+        )
         self._reader = SourceReader(parts.source, worker, schedule, listing, self._resync)
         self._service_watch = ServiceWatch(parts.services, worker, schedule, self._crashed)
         self._layer2_watch = Layer2Watch(parts.layer2, self._resync)
@@ -204,11 +207,17 @@ class Service:
     def _follow_first_resync(self) -> None:
         self._resync.first_done.wait()
         self._history.starting = False
+        if self._recognised():
+            LOG.info("%s not read: nothing has changed there since the last stop", count(self._recognised(), "router"))
         # The libraries that no job needs, while there are descriptors to read them.  Not in this thread: the admin
         # socket would not be served meanwhile.
         self._worker.call(self._exposition.load)
         self._worker.call(self._report.load)
         self._report.complete()
+
+    def _recognised(self) -> int:
+        """Return the number of routers that were not read since an earlier process has kept them."""
+        return self._parts.drift.recognised if self._parts.drift is not None else 0
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""
@@ -242,6 +251,9 @@ class Service:
 
             def flush() -> None:
                 self._state_files.flush()
+                if self._parts.drift is not None:
+                    leave = partial(kept_events.leave, self._settings, self._parts.drift)
+                    self._worker.try_call(leave, "events of the kernel cannot be left to the next process")
                 flushed.set()
 
             eventlet_shim.spawn(flush)

@@ -7,7 +7,7 @@ that does not exist :class:`~dvr_agent.errors.NamespaceGoneError`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -45,7 +45,12 @@ class WriteCounters:
 
 
 class NamespaceManager(Protocol):
-    """Named network namespaces, those that ``ip netns`` lists."""
+    """Named network namespaces, those that ``ip netns`` lists.
+
+    :ivar on_new: is told of each namespace that :meth:`create` makes, by name and descriptor, before the name is there
+    """
+
+    on_new: Callable[[str, int], object]
 
     def create(self, name: str) -> None:
         """Create a namespace, with ``lo`` up; a namespace that exists already is left as it is."""

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import select
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from pyroute2.netlink import NETLINK_NETFILTER
 from pyroute2.netlink.rtnl import RTM_DELNSID
@@ -39,6 +39,8 @@ from dvr_agent.state.kind import KernelObject
 
 HOST = ""
 """Name of the host's namespace."""
+_ALL, _HOST_LINKS, _RULE_SETS, _ASKING = "all", "host-links", "rule-sets", "asking"
+"""What the sockets are for."""
 _EXISTS = frozenset({errno.EEXIST})
 
 
@@ -75,39 +77,91 @@ AnyEvent = Event | RuleSetChange
 
 
 class _Ear(NamedTuple):
-    """A namespace that is heard: its number, and the inode it had when it got it."""
+    """A namespace that is heard: its number, the inode it had when it got it; ``is_whole``: heard since it is there."""
 
     number: int
     inode: int
+    is_whole: bool = False
+
+
+class Kept(NamedTuple):
+    """What :meth:`DriftEvents.keep` leaves for the next process.
+
+    :ivar record: JSON: which namespaces are heard by which numbers, with the names of their devices
+    :ivar descriptors: the sockets, by what they are for
+    """
+
+    record: dict[str, Any]
+    descriptors: dict[str, int]
 
 
 class DriftEvents:
     """All sockets of the host's events behind one descriptor.
 
     :param nftables: hear changes of nf_tables too
+    :param kept: what an earlier process has kept; its descriptors are closed with this object, or if this fails
     :ivar heard: number of notifications so far
-    :raises KernelError: a socket cannot be opened
+    :raises KernelError: a socket cannot be opened, or what was kept cannot be used
     """
 
-    def __init__(self, nftables: bool = False) -> None:
+    def __init__(self, nftables: bool = False, kept: Kept | None = None) -> None:
         self._ears: dict[str, _Ear] = {}
         self._names: dict[int, str] = {}
         self._devices: dict[str, dict[int, str]] = {}
-        self._numbers = itertools.count(1)
+        self._last_number = 0
+        self._kept: set[str] = set()
         self.heard = 0
-        self._all, self._asking, rule_sets = _nameless(nftables)
-        self._host = Listener(LINKS)
+        sockets = _open(nftables) if kept is None else _adopt(nftables, kept.descriptors)
+        self._all, self._host, self._rule_sets, self._asking = sockets
         self._listeners: dict[Listener, Callable[[Notification], Iterable[AnyEvent]]] = {
             self._all: self._events,
             self._host: _host_events,
         }
-        if rule_sets is not None:
-            self._listeners[rule_sets] = self._rule_set_events
+        if self._rule_sets is not None:
+            self._listeners[self._rule_sets] = self._rule_set_events
         self._inotify = Inotify()
         self._watched = -1
         self._epoll = select.epoll()
         for descriptor in [one.fileno() for one in self._listeners] + [self._inotify.fileno()]:
             self._epoll.register(descriptor, select.EPOLLIN)
+        if kept is not None:
+            try:
+                self._remember(kept.record)
+            except (KeyError, TypeError, ValueError) as exc:
+                self.close()
+                raise KernelError("", "netlink socket", errno.EINVAL, "the kept record cannot be read") from exc
+
+    def keep(self) -> Kept:
+        """Return what another process needs to go on hearing all this; the sockets stay open here."""
+        record = {
+            "last_number": self._last_number,
+            "namespaces": {
+                name: [ear.number, ear.inode, list(self._devices.get(name, {}).items())]
+                for name, ear in self._ears.items()
+            },
+        }
+        sockets: dict[str, Listener | NetlinkSocket | None] = {
+            _ALL: self._all,
+            _HOST_LINKS: self._host,
+            _ASKING: self._asking,
+            _RULE_SETS: self._rule_sets,
+        }
+        return Kept(record, {what: one.fileno() for what, one in sockets.items() if one is not None})
+
+    def is_kept(self, name: str) -> bool:
+        """Return True if a namespace was heard without a gap since an earlier process has kept its events."""
+        return name in self._kept
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        """Take over the numbers of the namespaces that are still those which the earlier process has heard."""
+        self._last_number = int(record["last_number"])
+        self._watch_names()  # first: a name that is removed from now on is heard
+        for name, (number, inode, devices) in record["namespaces"].items():
+            self._names[number] = name
+            if netns.inode_of(name) == inode:  # not reused: the kernel numbers namespaces, and we hold none
+                self._ears[name] = _Ear(number, inode)
+                self._devices[name] = {int(index): str(device) for index, device in devices}
+                self._kept.add(name)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there are events."""
@@ -125,9 +179,11 @@ class DriftEvents:
         """
         inode = netns.inode_of(name)
         ear = self._ears.get(name)
-        if inode is None or (ear is not None and ear.inode == inode):
-            return inode is not None
-        self._watch_names()
+        if inode is None:
+            return False
+        self._watch_names()  # also for a namespace that was heard before it had a name
+        if ear is not None and ear.inode == inode:
+            return True
         with contextlib.suppress(KernelError):
             fd = netns.open_namespace(name)
             try:
@@ -139,6 +195,22 @@ class DriftEvents:
             finally:
                 os.close(fd)
         return name in self._ears
+
+    def listen_new(self, name: str, descriptor: int) -> None:
+        """Hear a namespace that is being made, before anybody else can change it.
+
+        :param descriptor: of the namespace, whose name is not there yet
+        """
+        with contextlib.suppress(KernelError):
+            self._forget(name)
+            number = self._number(name, descriptor)
+            self._ears[name] = _Ear(number, os.fstat(descriptor).st_ino, is_whole=True)
+            self._names[number] = name
+
+    def hears_whole(self, name: str) -> bool:
+        """Return True if a namespace is heard since it is there."""
+        ear = self._ears.get(name)
+        return ear is not None and ear.is_whole
 
     def read(self, limit: int) -> tuple[list[AnyEvent], bool]:
         """Return the next events, of at most ``limit`` notifications from each socket, and whether there may be more.
@@ -220,7 +292,8 @@ class DriftEvents:
         Numbers are never used twice, so that late events of a removed namespace are not taken for its successor's.
         """
         what = f"number of namespace {name}"
-        number = next(self._numbers)
+        self._last_number += 1
+        number = self._last_number
         refused = self._asking.batch([new_nsid(what, NETNSA_FD, fd, _EXISTS, number)])
         if not refused:
             return number
@@ -237,6 +310,7 @@ class DriftEvents:
         """Forget a name; its number stays known for the events that come until the kernel has removed the namespace."""
         self._ears.pop(name, None)
         self._devices.pop(name, None)
+        self._kept.discard(name)
 
     def _removed_names(self) -> Iterator[Event]:
         """Yield the names that were removed from ``/run/netns`` and have no namespace now."""
@@ -275,15 +349,41 @@ def _host_events(notification: Notification) -> Iterator[Event]:
         yield Event(HOST, *found, notification.port)
 
 
-def _nameless(nftables: bool) -> tuple[Listener, NetlinkSocket, Listener | None]:
-    """Make a nameless namespace, which lives as long as its sockets: those that hear, and one that asks for numbers.
+_Sockets = tuple[Listener, Listener, Listener | None, NetlinkSocket]
+"""What hears all namespaces, the host's links, and nf_tables; and the one that asks for numbers."""
 
-    :raises KernelError: it cannot be made
+
+def _open(nftables: bool) -> _Sockets:
+    """Open the sockets; all but that of the host in a nameless namespace, which lives as long as they do.
+
+    :raises KernelError: they cannot be opened
     """
     try:
         with netns.nameless():
-            listener = Listener(ALL_GROUPS, everywhere=True)
+            everywhere = Listener(ALL_GROUPS, everywhere=True)
             rule_sets = Listener(NFTABLES, everywhere=True, protocol=NETLINK_NETFILTER) if nftables else None
-            return listener, NetlinkSocket(HOST, open_raw(HOST), None), rule_sets
+            asking = NetlinkSocket(HOST, open_raw(HOST), None)
     except OSError as exc:
         raise KernelError("", "namespace", exc.errno or errno.EIO, "events cannot be heard") from exc
+    return everywhere, Listener(LINKS), rule_sets, asking
+
+
+def _adopt(nftables: bool, kept: Mapping[str, int]) -> _Sockets:
+    """Take over the sockets of an earlier process.
+
+    :raises KernelError: they are not those that are needed; all are closed
+    """
+    sockets = {what: socket.socket(fileno=descriptor) for what, descriptor in kept.items()}
+    try:
+        if sockets.keys() != {_ALL, _HOST_LINKS, _ASKING, *([_RULE_SETS] if nftables else [])}:
+            raise KernelError("", "netlink socket", errno.EBADF, f"kept were {', '.join(sorted(kept)) or 'none'}")
+        return (
+            Listener(ALL_GROUPS, everywhere=True, kept=sockets[_ALL]),
+            Listener(LINKS, kept=sockets[_HOST_LINKS]),
+            Listener(NFTABLES, True, NETLINK_NETFILTER, sockets[_RULE_SETS]) if nftables else None,
+            NetlinkSocket(HOST, sockets[_ASKING], None),
+        )
+    except KernelError:
+        for one in sockets.values():
+            one.close()
+        raise

@@ -35,11 +35,13 @@ class RealNamespaces:
 
     :param counters: counts namespaces created and removed
     :ivar packet_sockets: those in namespaces; a removal closes them
+    :ivar on_new: is told of each new namespace, by name and descriptor, before the name is there
     """
 
     def __init__(self, counters: WriteCounters) -> None:
         self._counters = counters
         self.packet_sockets = PacketSockets()
+        self.on_new: Callable[[str, int], object] = _ignore
         self._shared: tuple[int, int] | None = None
         self._nsfs = os.stat(OWN_NAMESPACE).st_dev
 
@@ -60,6 +62,7 @@ class RealNamespaces:
                 sock = NetlinkSocket(name, raw, self._counters)
                 try:
                     sock.batch([set_link(LOOPBACK, up=True, what="link lo up")])
+                    self.on_new(name, namespace)
                     self._share_directory()
                     _mount_on(path, f"/proc/thread-self/fd/{namespace}")
                 except BaseException:
@@ -255,3 +258,7 @@ def _unlink(path: str) -> bool:
 def _refused(verb: str, error: OSError) -> str:
     """Return the hint for a call that was refused; the error's number is in the message already."""
     return f"cannot be {verb}" + (f" ({error.filename})" if error.filename else "")
+
+
+def _ignore(_name: str, _descriptor: int) -> None:
+    """Nobody hears new namespaces."""

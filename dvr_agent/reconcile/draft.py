@@ -166,7 +166,8 @@ class Drafts:
 
     def trust(self, draft: Draft) -> bool:
         """Take what the events of the kernel vouch for as the observed state; False if it has to be read."""
-        state, vouched = draft.state, self._memory.trust.of(draft.view.router.id)
+        state, router_id, trust = draft.state, draft.view.router.id, self._memory.trust
+        vouched = trust.of(router_id) or trust.recognise(router_id, state)
         if vouched is None or draft.allocated.without_ipv6:
             return False
         if state.shared_by_hosts is not None or not set(names_of(state)) <= set(names_of(vouched.state)):

@@ -14,24 +14,26 @@ Blocking code for the worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.errors import DvrError
-from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event, RuleSetChange
+from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event, Kept, RuleSetChange
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.port_owner import NOBODY, Author, any_of, owner_of
 from dvr_agent.kernel.process_name import parent_text
 from dvr_agent.plural import count
+from dvr_agent.reconcile.contradictions import is_drift, ports_of, states_of
+from dvr_agent.reconcile.kept_trust import KeptRouter
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.state.address import Address
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF, NamespaceState, thing_of
+from dvr_agent.state.namespace import KIND_OF, thing_of
 
 BATCH = 256
 """Notifications that are read at once: a few milliseconds."""
@@ -39,7 +41,6 @@ STORM = 16
 """Batches in a row after which the events are thrown away and an audit is asked for instead."""
 MANY = 32
 """Findings of one router in one batch that are kept; one is enough to check it."""
-LOOPBACK = "lo"
 
 
 class Finding(NamedTuple):
@@ -91,6 +92,15 @@ class Events(Protocol):
     def discard(self) -> None:
         """Throw away all waiting events."""
 
+    def keep(self) -> Kept:
+        """Return what another process needs to go on hearing."""
+
+    def is_kept(self, name: str) -> bool:
+        """Return True if a namespace was heard without a gap since an earlier process."""
+
+    def hears_whole(self, name: str) -> bool:
+        """Return True if a namespace is heard since it is there."""
+
     def close(self) -> None:
         """Close everything."""
 
@@ -118,6 +128,9 @@ class DriftJudge:
         """Ids of HA routers whose namespaces are heard."""
         self._unfollowed: set[str] = set()
         """Ids of those that were not read since."""
+        self._is_left = False
+        """All further events are for another process."""
+        memory.trust.hears_whole = events.hears_whole
 
     def judge(self, own: str = "") -> Judgement:
         """Read one batch of events.
@@ -126,6 +139,8 @@ class DriftJudge:
         """
         trust = self._memory.trust
         trust.behind = True  # also where the events cannot be read
+        if self._is_left:
+            return Judgement()
         try:
             events, more = self.events.read(STORM * BATCH if own else BATCH)
         except OverflowedError:
@@ -140,6 +155,8 @@ class DriftJudge:
             self._memory.distrust_all()
             trust.behind = False
             return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
+        if trust.kept is not None:
+            trust.kept.note(events)
         objects = [event for event in events if isinstance(event, Event)]
         switched = tuple(self._switched(objects))
         findings = [
@@ -150,6 +167,36 @@ class DriftJudge:
             self._memory.distrust(finding.router_id, finding.thing[:1] if isinstance(finding.thing, tuple) else ())
         trust.behind = more
         return Judgement(tuple(findings), "", more, switched)
+
+    def keep(self) -> Kept | None:
+        """Return what another process needs to go on hearing, and trusting; None: there are too many events.
+
+        The sockets stay open here, and are not read any more: what they hear from now on is for that process.
+        """
+        if not self._has_judged_all():
+            return None
+        events = self.events.keep()
+        self._is_left = True
+        routers = {router_id: list(one) for router_id, one in self._memory.keep().items()}
+        return events._replace(record={"events": events.record, "routers": routers})
+
+    def trust_kept(self, routers: Mapping[str, KeptRouter]) -> None:
+        """Trust what an earlier process has kept, whose sockets are heard here."""
+        self._memory.trust_kept(routers, self.events.is_kept)
+        if not self._has_judged_all():
+            self._memory.trust.kept = None
+
+    @property
+    def recognised(self) -> int:
+        """Number of routers that were not read since an earlier process has kept them."""
+        return self._memory.trust.recognised
+
+    def _has_judged_all(self) -> bool:
+        """Judge all events so far; False if some were lost, or there are too many."""
+        while not (judgement := self.judge()).lost:
+            if not judgement.more:
+                return True
+        return False
 
     def job_begins(self, router_id: str) -> None:
         """Hear the namespaces of a router that exist before a job reads them: so that events vouch for them at once."""
@@ -162,7 +209,7 @@ class DriftJudge:
         known = self._known.get(router_id)
         if known is not desired:
             self._note_ports(router_id, known, desired)
-        self._hear(router_id, {state.name for state in _states(desired)})
+        self._hear(router_id, {state.name for state in states_of(desired)})
         if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
             self._followed.add(router_id)
             self._unfollowed.add(router_id)  # its state may have changed before its namespace was heard
@@ -215,7 +262,7 @@ class DriftJudge:
         """Yield the routers of which an event in one of our namespaces is drift."""
         for router_id in self._routers(event):
             desired = self._memory.desired_of(router_id)
-            if any(state.name == event.namespace and is_drift(state, event) for state in _states(desired)):
+            if any(state.name == event.namespace and is_drift(state, event) for state in states_of(desired)):
                 yield router_id
 
     def _of_rule_sets(self, events: Iterable[RuleSetChange]) -> Iterator[Finding]:
@@ -293,7 +340,7 @@ class DriftJudge:
         return [*others, *(last | gone).values()]
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
-        had, has = set(_ports(before)), set(_ports(now))
+        had, has = set(ports_of(before)), set(ports_of(now))
         for port in had - has:
             self._forget_port(router_id, port)
         for port in has - had:
@@ -318,45 +365,6 @@ class DriftJudge:
         taps.discard(tap)
         if not taps:
             self._bridges.pop(bridge, None)
-
-
-def is_drift(desired: NamespaceState, event: Event) -> bool:
-    """Return True if an event in the namespace of a desired state contradicts it."""
-    item = event.item
-    if item is None:
-        return True
-    if isinstance(item, Link) and item.name == LOOPBACK:
-        return desired.ownership.kernel_rules and not (event.present and item.up)
-    if desired.virtual_router is not None and desired.virtual_router.holds(item):
-        return False
-    kind = KIND_OF[type(item)]
-    wanted = desired.of_kind(kind)
-    if not event.present:
-        key = kind.identity(item)
-        return item in wanted or (kind.key is not None and any(kind.identity(one) == key for one in wanted))
-    if item in wanted or (isinstance(item, Address) and item.cidr.startswith("fe80:")):
-        return False
-    if kind.key is not None:
-        key = kind.identity(item)
-        same_key = [one for one in wanted if kind.identity(one) == key]
-        if same_key:
-            return not any(kind.same(item, one) for one in same_key)
-    # A parameter that is not desired is nobody's.
-    return kind.removable and kind.owned(desired.ownership, item)
-
-
-def _states(desired: DesiredRouter | None) -> Iterator[NamespaceState]:
-    if desired is not None:
-        for state in (desired.qrouter, desired.base, desired.slice, desired.snat):
-            if state is not None:
-                yield state
-
-
-def _ports(desired: DesiredRouter | None) -> Iterator[Port]:
-    for state in _states(desired):
-        for link in state.links:
-            if isinstance(link.origin, Port):
-                yield link.origin
 
 
 def _text(event: Event) -> str:

@@ -8,7 +8,7 @@ the kernel; the reconciler notes the changes of finished jobs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dvr_agent.reconcile.fip_networks import FipNetworks, SharedPart, device_of
 from dvr_agent.reconcile.fip_slices import FipRoutes, SliceSnapshot
 from dvr_agent.reconcile.holdings import KernelHoldings
 from dvr_agent.reconcile.inventory import adopt_inventory
+from dvr_agent.reconcile.kept_trust import KeptRouter, KeptTrust, digest
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import PacketFilterReader
@@ -235,6 +236,24 @@ class HostMemory:
             if name.startswith(names.FIP):
                 self.networks.distrust(name.removeprefix(names.FIP))
 
+    def keep(self) -> dict[str, KeptRouter]:
+        """Return what another process needs to trust the routers that are trusted now."""
+        marks = {router_id: self.router(router_id).scope_marks or () for router_id, _ in self.trust.all()}
+        return {
+            router_id: KeptRouter(digest(vouched.state), vouched.hindrances, marks[router_id])
+            for router_id, vouched in self.trust.all()
+        }
+
+    def trust_kept(self, routers: Mapping[str, KeptRouter], is_kept: Callable[[str], bool]) -> None:
+        """Trust the routers that an earlier process has kept, as far as nothing has changed since.
+
+        :param is_kept: says whether a namespace was heard without a gap since then
+        """
+        self.trust.kept = KeptTrust(routers, is_kept)
+        for router_id, kept in routers.items():
+            if kept.marks:
+                self.router(router_id).scope_marks = kept.marks
+
     def distrust_all(self) -> None:
         """Have all jobs read: events of the kernel were lost."""
         self.trust.withdraw_all()
@@ -314,6 +333,7 @@ class HostMemory:
             affected |= self.forget_slice(network, stem)
         for router_id in self._routers.keys() - set(known):
             self._forget_own(router_id)
+        self.trust.kept = None  # what is left has no document
         self.claims.forget_unknown(known)
         return affected | self.claims.take_affected("")
 

@@ -153,9 +153,9 @@ class RouterReconciler:
         self.memory.post_commit_done(router_id)
         affected = self.memory.note_in_sync(draft.view, draft.state, draft.shared, draft.shared_job is not None)
         self._mark_ports(draft.state.qrouter.links)
-        is_new = any(one.changes.create for one in job.jobs)  # the events of a new namespace are not heard yet
-        if not is_new and not draft.allocated.found_proxies:  # these are known from reading only
-            self.memory.trust.vouch(router_id, Vouched(draft.state, draft.hindrances))
+        if not draft.allocated.found_proxies:  # these are known from reading only
+            new = [one.changes.namespace for one in job.jobs if one.changes.create]
+            self.memory.trust.vouch(router_id, Vouched(draft.state, draft.hindrances), new)
         return affected
 
     def _restore_link_locals(self, draft: Draft) -> None:

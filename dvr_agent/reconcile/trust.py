@@ -7,17 +7,20 @@ its desired state.  Its next job then compares the new desired state with the la
 Events do not tell of everything.  Legacy tables are compared by table checks, which come often; parameters without
 events, and the rest, by audits, which trust nothing.  HA routers are never trusted, since VRRP changes their addresses.
 
+At a restart the trusted routers are handed to the next process (:mod:`.kept_trust`), which needs no job that reads.
+
 Filled by the reconciler and by :class:`dvr_agent.reconcile.drift.DriftJudge`; without events it stays empty.  Part of
 the host memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dvr_agent.desired.build import DesiredRouter
+from dvr_agent.reconcile.kept_trust import KeptTrust
 from dvr_agent.state.address import has_ethernet_address, kernel_link_local
 from dvr_agent.state.namespace import NamespaceState
 
@@ -48,32 +51,65 @@ class Trust:
     """The trusted routers of one host.
 
     :ivar behind: events wait that were not looked at: nothing is trusted
+    :ivar kept: what an earlier process trusted; None: nothing
+    :ivar recognised: number of routers that were trusted for its sake
+    :ivar hears_whole: says whether a namespace is heard since it is there
     """
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self.behind = True
+        self.kept: KeptTrust | None = None
+        self.recognised = 0
+        self.hears_whole: Callable[[str], bool] = lambda name: False
 
     def of(self, router_id: str) -> Vouched | None:
         """Return what the kernel has of a router, None if it has to be read."""
         entry = self._entries.get(router_id)
         return entry.vouched if entry is not None and not self.behind else None
 
+    def recognise(self, router_id: str, state: DesiredRouter) -> Vouched | None:
+        """Return what the kernel has of a router if an earlier process has vouched for this desired state."""
+        entry = self._entries.get(router_id)
+        if self.kept is None or self.behind or entry is None or not entry.heard.issuperset(names_of(state)):
+            return None
+        found = self.kept.take(router_id, state)
+        if found is None:
+            return None
+        self.recognised += 1
+        return Vouched(state, found.hindrances)
+
+    def all(self) -> Iterator[tuple[str, Vouched]]:
+        """Yield the ids of all trusted routers, with what the kernel has of them."""
+        for router_id, entry in self._entries.items():
+            if entry.vouched is not None and not self.behind:
+                yield router_id, entry.vouched
+
     def withdraw(self, router_id: str) -> None:
         """Trust a router no more until a job has read it: something has changed, or is about to."""
         entry = self._entries.get(router_id)
         if entry is not None:
             entry.vouched = None
+        if self.kept is not None:
+            self.kept.forget(router_id)
+            if not len(self.kept):
+                self.kept = None
 
     def withdraw_all(self) -> None:
         """Trust no router: events were lost."""
         for entry in self._entries.values():
             entry.vouched = None
+        self.kept = None
 
-    def vouch(self, router_id: str, vouched: Vouched) -> None:
-        """Trust a router after a job that has read it or could trust it, if its namespaces were heard before that."""
-        entry, state = self._entries.get(router_id), vouched.state
-        if entry is not None and state.shared_by_hosts is None and entry.heard.issuperset(names_of(state)):
+    def vouch(self, router_id: str, vouched: Vouched, new: Collection[str] = ()) -> None:
+        """Trust a router after a job that has made it, has read it or could trust it, if it was heard meanwhile.
+
+        :param new: its namespaces that the job has made
+        """
+        entry, state = self._entries.setdefault(router_id, _Entry()), vouched.state
+        if state.shared_by_hosts is None and all(
+            self.hears_whole(name) if name in new else self.hears(router_id, name) for name in names_of(state)
+        ):
             entry.vouched = vouched
 
     def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
@@ -85,12 +121,16 @@ class Trust:
             self.forget(router_id)
 
     def hears(self, router_id: str, namespace: str) -> bool:
-        """Return True if the events of a namespace of a router were heard before its present job began."""
+        """Return True if the events of a namespace of a router were heard before its present job began.
+
+        Or before the namespace was there, which the job may have made.
+        """
         entry = self._entries.get(router_id)
-        return entry is not None and namespace in entry.heard
+        return self.hears_whole(namespace) or (entry is not None and namespace in entry.heard)
 
     def forget(self, router_id: str) -> None:
         """Forget a router that has left the host."""
+        self.withdraw(router_id)
         self._entries.pop(router_id, None)
 
 

@@ -7,53 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dvr_agent.desired import names
-from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Result
-from dvr_agent.reconcile.factory import make_reconciler
 from tests.support import lab
-from tests.support.heard import hearing, reconcile_heard
-from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, qrouter
+from tests.support.small_routers import fip, make_router, qrouter
+from tests.support.trusting_agent import FIP, MEDDLING, Agent, counting_agent, router_base, with_fips
 from tests.support.waiting import wait_for
-
-FIP = names.FIP + EXTERNAL
-READERS = ("observe", "limits")
-
-
-class Agent:
-    """A reconciler that hears events, and counts what it reads.
-
-    :ivar reads: calls of the kernel's interfaces that read a namespace
-    """
-
-    def __init__(self, state_path: Path) -> None:
-        self.reconciler = make_reconciler(HostSettings(HOST, AgentMode.DVR_SNAT), {EXTERNAL: "br-ext"}, state_path)
-        self.reconciler.load()
-        self.judge = hearing(self.reconciler)
-        self.reads: list[str] = []
-
-    def once(self, router: Router, in_resync: bool = False, trusting: bool = True) -> Result:
-        self.reads.clear()
-        return reconcile_heard(self.judge, self.reconciler, router, in_resync, trusting)
-
-    def twice(self, router: Router) -> None:
-        """Until the router is trusted: its namespaces are heard when the first job has made them."""
-        for _ in range(2):
-            self.once(router)
-
-    def differs(self, router: Router) -> bool:
-        return bool(self.reconciler.planner.plan(router))
 
 
 @contextlib.contextmanager
@@ -73,30 +43,13 @@ def started_again(agent: Agent, state_path: Path, *routers: Router) -> Iterator[
 
 @pytest.fixture
 def agent(host: lab.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
-    host.bridge("br-ext")
-    agent = Agent(tmp_path)
-    interfaces = type(agent.reconciler.kernel.interfaces)
-    for name in READERS:
-        original: Callable[..., object] = getattr(interfaces, name)
-
-        def spy(self: object, namespace: str, *args: object, _call: Callable[..., object] = original) -> object:
-            agent.reads.append(namespace)
-            return _call(self, namespace, *args)
-
-        monkeypatch.setattr(interfaces, name, spy)
-    yield agent
-    agent.judge.close()
+    with counting_agent(host, tmp_path, monkeypatch) as agent:
+        yield agent
 
 
 @pytest.fixture
 def router() -> Router:
     return make_router("one", 1)
-
-
-def with_fips(router: Router, *hosts: int) -> Router:
-    found = tuple(fip(f"203.0.113.{100 + one}", f"{router.interfaces[0].fixed_ips[0].address.compressed[:-1]}{one}")
-                  for one in hosts)  # fmt: skip
-    return replace(router, floating_ips=found)
 
 
 def test_a_floating_ip_comes_and_goes_without_a_read(agent: Agent, router: Router) -> None:
@@ -116,10 +69,51 @@ def test_a_resync_of_a_trusted_router_reads_nothing_and_an_audit_everything(agen
     assert qrouter(router) in agent.reads
 
 
-def test_a_router_is_not_trusted_before_its_namespaces_are_heard(agent: Agent, router: Router) -> None:
+def test_what_a_job_has_made_is_trusted_at_once(agent: Agent, router: Router) -> None:
+    """Its namespaces are heard since before their names were there."""
     agent.once(router)
+    for wanted in (with_fips(router, 7), router):
+        assert agent.once(wanted).plan
+        assert agent.reads == []
+        assert not agent.differs(wanted)
+
+
+def test_what_another_program_does_while_a_job_makes_a_router_is_found(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespaces = agent.reconciler.kernel.namespaces
+    create = namespaces.create
+
+    def meddle(name: str) -> None:
+        create(name)
+        lab.run("ip", "-n", name, "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16", check=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(namespaces, "create", meddle)
+        agent.once(router)
+    assert agent.once(router).plan
+    assert not agent.differs(router)
+
+
+def test_a_namespace_that_another_program_made_is_not_trusted(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between the plan, which has seen that it was not there, and the first write."""
+    namespaces = agent.reconciler.kernel.namespaces
+    create = namespaces.create
+
+    def too_late(name: str) -> None:
+        lab.run("ip", "netns", "add", name, check=False)
+        lab.run("ip", "-n", name, "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16", check=False)
+        create(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(namespaces, "create", too_late)
+        with contextlib.suppress(DvrError):
+            agent.once(router)
     agent.once(router)
-    assert qrouter(router) in agent.reads
+    assert {qrouter(router), FIP} <= set(agent.reads)
+    assert not agent.differs(router)
 
 
 def test_after_a_start_one_job_that_reads_is_enough(
@@ -210,7 +204,6 @@ def test_a_removal_reads_nothing_and_leaves_nothing_in_the_fip_namespace(agent: 
     agent.reconciler.remove(router.id)
     assert agent.reads == []
     agent.judge.job_ended(router.id)
-    assert not agent.reconciler.memory.trust.hears(router.id, FIP)
     assert router.id not in agent.reconciler.memory.trust._entries
     wait_for(lambda: ip_of_fip() == before)  # the pair goes with the other namespace, in a while
     assert agent.reconciler.kernel.namespaces.list() == sorted([FIP, qrouter(others), names.SNAT + others.id])
@@ -241,23 +234,6 @@ def ip_of_fip() -> list[str]:
     return [lab.run("ip", "-n", FIP, *words) for words in asked]
 
 
-MEDDLING: tuple[Callable[[Router], tuple[str, ...]], ...] = (
-    lambda router: ("-n", qrouter(router), "address", "add", "10.77.0.1/24", "dev", device(qrouter(router), "qr-")),
-    lambda router: ("-n", qrouter(router), "link", "set", device(qrouter(router), "rfp-"), "down"),
-    lambda router: ("-n", qrouter(router), "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16"),
-    lambda router: ("-n", qrouter(router), "route", "flush", "table", "16"),
-    lambda _router: ("-n", FIP, "address", "flush", "dev", device(FIP, "fg-"), "scope", "global"),
-    lambda router: ("-n", FIP, "link", "delete", names.device(names.FIP_TO_ROUTER, router.id)),
-    lambda router: ("netns", "delete", names.SNAT + router.id),
-)
-
-
-def device(namespace: str, prefix: str) -> str:
-    """The first device of a namespace whose name begins so."""
-    found = sorted(link["ifname"] for link in lab.ip_json("link", "show", netns=namespace))
-    return next(name for name in found if name.startswith(prefix))
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_after_any_changes_and_meddling_a_plan_that_reads_all_has_nothing_to_do(agent: Agent, seed: int) -> None:
     """A walk: documents change, other programs meddle, and each job is enough."""
@@ -275,8 +251,3 @@ def test_after_any_changes_and_meddling_a_plan_that_reads_all_has_nothing_to_do(
             agent.once(newest[one.id])
         agent.once(newest[router.id])
         assert not agent.differs(newest[router.id]), f"seed {seed}, step {step}"
-
-
-def router_base(router: Router) -> int:
-    """The first of the router's own numbers of floating IPs."""
-    return 10 * int(router.interfaces[0].fixed_ips[0].address.compressed.split(".")[1])

@@ -17,6 +17,7 @@ from typing import Any
 
 from dvr_agent.kernel.host_filter import HostFilter
 from tests.support.json_outputs import hold
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 PATIENCE = 60.0
@@ -71,11 +72,17 @@ class Daemon:
             lines += [f"[{group}]", *(f"{key} = {value}" for key, value in values.items())]
         self.config.write_text("\n".join(lines) + "\n")
 
-    def start(self, ready: bool = True, **environ: str) -> Daemon:
-        """Start it; with ``ready`` wait until the first sync is over."""
+    def start(self, ready: bool = True, manager: ServiceManager | None = None, **environ: str) -> Daemon:
+        """Start it; with ``ready`` wait until the first sync is over.
+
+        :param manager: keeps descriptors for it
+        """
         words = [sys.executable, "-W", "default", "-m", self.module, "--config-file", str(self.config)]
+        started: dict[str, Any] = {"args": words, "env": {**os.environ, **environ}}
+        if manager is not None:
+            started = manager.command(words, started["env"])
         with (self.base / "out").open("ab") as out, (self.base / "err").open("ab") as err:
-            self.process = subprocess.Popen(words, stdout=out, stderr=err, env={**os.environ, **environ})
+            self.process = subprocess.Popen(**started, stdout=out, stderr=err)
         if ready:
             wait_for(lambda: self.alive() and self.socket.exists() and self.answering())
             wait_for(lambda: self.status()["state"] != "starting")

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from dvr_agent.kernel.drift_events import DriftEvents
+import json
+import os
+
+from dvr_agent.kernel.drift_events import DriftEvents, Kept
 from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.drift import DriftJudge
+from dvr_agent.reconcile.kept_trust import KeptRouter
 from dvr_agent.reconcile.reconciler import RouterReconciler
 
 
-def hearing(reconciler: RouterReconciler) -> DriftJudge:
-    """Return a judge of the events for a reconciler; the caller closes it."""
-    events = DriftEvents(HostFilter.backend == "nftables")
-    return DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
+def hearing(reconciler: RouterReconciler, kept: Kept | None = None) -> DriftJudge:
+    """Return a judge of the events for a reconciler; the caller closes it.
+
+    :param kept: by another judge, see :func:`left_by`; the reconciler's memory is loaded already
+    """
+    events = DriftEvents(
+        HostFilter.backend == "nftables", kept._replace(record=kept.record["events"]) if kept else None
+    )
+    reconciler.kernel.namespaces.on_new = events.listen_new
+    judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
+    if kept is not None:
+        judge.trust_kept({router_id: KeptRouter.from_json(one) for router_id, one in kept.record["routers"].items()})
+    return judge
+
+
+def left_by(judge: DriftJudge) -> Kept | None:
+    """Have a judge keep its events for another process, and return what that gets: copies, and what JSON makes."""
+    kept = judge.keep()
+    if kept is None:
+        return None
+    copies = {what: os.dup(descriptor) for what, descriptor in kept.descriptors.items()}
+    return Kept(json.loads(json.dumps(kept.record)), copies)
 
 
 def reconcile_heard(

@@ -65,6 +65,10 @@ class ServiceManager:
         """Wait until so many descriptors are stored."""
         wait_for(lambda: sum(map(len, self.stored.values())) == number, f"{number} descriptors are stored")
 
+    def drop(self, name: str) -> None:
+        """Drop what is stored by a name."""
+        self._remove(name)
+
     def close(self) -> None:
         """Stop listening, and drop what is stored."""
         self._send("")

@@ -34,6 +34,9 @@ class Events:
     def listen(self, _name: str) -> bool:
         return True
 
+    def hears_whole(self, _name: str) -> bool:
+        return False
+
 
 class Memory:
     """The desired state in force."""

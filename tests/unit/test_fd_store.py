@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.control import fd_store
-from dvr_agent.control.fd_store import FdStore
+from dvr_agent import notify
+from dvr_agent.control.fd_store import NAME_LENGTH, FdStore
 from dvr_agent.notify import Notifier
 from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
@@ -35,7 +35,7 @@ def next_process(manager: ServiceManager, monkeypatch: pytest.MonkeyPatch, versi
     for at, number in enumerate(numbers):
         os.dup2(number, first + at)
         os.close(number)
-    monkeypatch.setattr(fd_store, "FIRST", first)
+    monkeypatch.setattr(notify, "FIRST", first)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", str(len(numbers)))
     monkeypatch.setenv("LISTEN_FDNAMES", ":".join(name for name, _ in passed))
@@ -94,7 +94,7 @@ def test_names_fit_into_one_environment_variable() -> None:
     for unit in ("dvr-vrrp", "dvr-metadata-proxy"):
         lines = (ROOT / "etc" / f"{unit}.service").read_text().splitlines()
         (most,) = [line for line in lines if line.startswith("FileDescriptorStoreMax=")]
-        assert int(most.partition("=")[2]) * (fd_store.NAME_LENGTH + 1) < 128 * 1024
+        assert int(most.partition("=")[2]) * (NAME_LENGTH + 1) < 128 * 1024
 
 
 def test_a_question_of_another_version_and_a_stranger_cannot_be_read(

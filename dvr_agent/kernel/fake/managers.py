@@ -117,6 +117,8 @@ class _Part:
 
 
 class _Namespaces(_Part):
+    on_new: Callable[[str, int], object]
+
     def create(self, name: str) -> None:
         self._call("namespaces.create", name)
         self._fake.counters.namespaces += self._fake.world.create(name)

@@ -102,6 +102,10 @@ class NetlinkEndpoint:
             raw = open_raw(namespace, protocol)
         return cls(namespace, raw, counters)
 
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._raw.fileno()
+
     def cookie(self) -> int:
         """Return the number of the socket's namespace, which is never used twice while the host runs."""
         if not self._cookie:

@@ -79,18 +79,25 @@ class Listener:
     :param groups: mask of multicast groups
     :param everywhere: hear all namespaces that have a number here
     :param protocol: family of the groups: ``NETLINK_ROUTE``, or ``NETLINK_NETFILTER`` for :data:`NFTABLES`
+    :param kept: such a socket that an earlier process has left, with what it has heard since
     :raises KernelError: no descriptor is left
     """
 
-    def __init__(self, groups: int, everywhere: bool = False, protocol: int = NETLINK_ROUTE) -> None:
+    def __init__(
+        self, groups: int, everywhere: bool = False, protocol: int = NETLINK_ROUTE, kept: socket.socket | None = None
+    ) -> None:
         self._buffer, self._size = bytearray(MESSAGE), BUFFER
         try:
-            self._raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            self._raw = kept or socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         except OSError as exc:
             raise _error(exc, "heard") from exc
         try:
-            self._set_buffer()
+            # Of a kept socket, too: its filter drops what the sockets of the earlier process have asked for.
             attach_filter(self._raw.fileno(), route_program() if protocol == NETLINK_ROUTE else nftables_program())
+            if kept is not None:
+                self._size = self._raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel doubles it
+                return
+            self._set_buffer()
             if everywhere:
                 self._raw.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
             self._raw.bind((0, groups))

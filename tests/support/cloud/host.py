@@ -23,6 +23,7 @@ from tests.support.cloud.process import Process, tail
 from tests.support.cloud.sandbox import CHECKOUT, FOLDER, run
 from tests.support.cloud.server import VENV
 from tests.support.cloud.usage import Usage
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import wait_for
 
 OURS = Path(sys.executable).parent
@@ -48,6 +49,7 @@ class Host:
         for place in (self.state / "lock", self.etc, self.folder / "ovs"):
             place.mkdir(parents=True)
         self.l3: Process | None = None
+        self._managers = 0
         self.ovs_agent: Process
         self.metadata_agent: Process
         self.metadata_proxy: Process
@@ -89,12 +91,14 @@ class Host:
         """``ip -j …`` on this host, decoded."""
         return json.loads(self.run("ip", "-j", "-d", *words) or "[]")
 
-    def spawn(self, name: str, *words: object, cgroup: Path | None = None) -> Process:
+    def spawn(
+        self, name: str, *words: object, cgroup: Path | None = None, manager: ServiceManager | None = None
+    ) -> Process:
         """Start a daemon on this host; its output goes to the log ``<host>-<name>.log``."""
         environment = {"PYTHONWARNINGS": "ignore", "PATH": f"{WRAP}:{VENV}/bin:{os.environ['PATH']}"}
         environment["DVR_TC_FILTERS"] = str(self.tc_filters)
         log = self._logs / f"{self.name}-{name}.log"
-        return Process(f"{name} on {self.name}", words, log, self._enter, environment, cgroup)
+        return Process(f"{name} on {self.name}", words, log, self._enter, environment, cgroup, manager)
 
     def start(self) -> None:
         """Cables and Open vSwitch, and the configuration files; no agent yet."""
@@ -174,13 +178,23 @@ class Host:
         files = self._options("neutron.conf", "l3_agent.ini")
         return self._start_l3("neutron-l3-agent", [VENV / "bin/neutron-l3-agent", *files], usage)
 
-    def start_dvr_agent(self, usage: Usage | None = None) -> Process:
-        """Ours, with the reference agent's files."""
-        return self._start_l3("dvr-agent", [OURS / "dvr-agent", *self.dvr_options], usage)
+    def start_dvr_agent(self, usage: Usage | None = None, manager: ServiceManager | None = None) -> Process:
+        """Ours, with the reference agent's files.
 
-    def _start_l3(self, name: str, words: list[object], usage: Usage | None) -> Process:
+        :param manager: that of the process before, if this is a restart; :meth:`Process.restart` is one, too
+        """
+        return self._start_l3("dvr-agent", [OURS / "dvr-agent", *self.dvr_options], usage, manager or self.manager())
+
+    def manager(self) -> ServiceManager:
+        """A service manager for one agent."""
+        self._managers += 1
+        return ServiceManager(self.folder / f"notify-{self._managers}")
+
+    def _start_l3(
+        self, name: str, words: list[object], usage: Usage | None, manager: ServiceManager | None = None
+    ) -> Process:
         before, cgroup = (usage.wrapper, usage.cgroup) if usage else ([], None)
-        self.l3 = self.spawn(name, *before, *words, cgroup=cgroup)
+        self.l3 = self.spawn(name, *before, *words, cgroup=cgroup, manager=manager)
         return self.l3
 
     @property

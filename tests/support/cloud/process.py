@@ -12,13 +12,16 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from tests.support.service_manager import ServiceManager
 from tests.support.waiting import PATIENCE, wait_for
 
 
 class Process:
     """One program with its log file.
 
+    :param manager: keeps descriptors for it from a stop to the next start
     :ivar pid: its id in the sandbox's process namespace
     :ivar begins: where in the log what it says begins
     """
@@ -31,27 +34,26 @@ class Process:
         enter: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cgroup: Path | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self.name, self.log = name, log
         self.words = [str(word) for word in words]
-        self._enter, self._env, self._cgroup = list(enter), env, cgroup
+        self._enter, self._env, self._cgroup, self._manager = list(enter), env, cgroup, manager
         self._start()
 
     def _start(self) -> None:
         # The shell says when it runs, which is when nsenter's child is known; then it becomes the program.
         self.begins = self.log.stat().st_size if self.log.exists() else 0
         reader, writer = os.pipe()
-        words = [*self._enter, "sh", "-c", 'echo >&0; exec "$@" </dev/null', "sh", *self.words]
+        started: dict[str, Any] = {"args": self.words, "env": {**os.environ, **(self._env or {})}}
+        if self._manager is not None:
+            started = self._manager.command(self.words, started["env"])
+        words = [*self._enter, "sh", "-c", 'echo >&0; exec "$@" </dev/null', "sh", *started.pop("args")]
         if self._cgroup:
             words = ["sh", "-c", f'echo 0 >{self._cgroup}/cgroup.procs; exec "$@"', "sh", *words]
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
-                words,
-                stdin=writer,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **(self._env or {})},
-                start_new_session=True,
+                words, stdin=writer, stdout=output, stderr=output, start_new_session=True, **started
             )
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:
