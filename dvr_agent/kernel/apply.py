@@ -22,10 +22,9 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.kernel.link_changes import PeerNamespaces, link_request
-from dvr_agent.kernel.netlink.handler import GONE, NO_DEVICE, AnyHandler, Rivals, WriteContext
-from dvr_agent.kernel.netlink.link import delete_links, get_link, index_of
+from dvr_agent.kernel.netlink.handler import GONE, AnyHandler, Rivals, WriteContext
+from dvr_agent.kernel.netlink.link import delete_links
 from dvr_agent.kernel.netlink.message import Request
-from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.limits import write_limits
 from dvr_agent.state.diff import Action, Change
@@ -98,7 +97,7 @@ class _Writer:
     def flush(self, needed: Collection[str] = ()) -> None:
         """Send the pending requests; an object that exists already must be equal to the new one.
 
-        The same send asks for the indexes of the devices that changes name, unless they are made later.
+        Then the indexes are asked for of the devices that changes name, unless these are made later.
 
         :param needed: devices whose indexes must be known
         """
@@ -106,9 +105,8 @@ class _Writer:
             return
         requests, self._pending = self._pending, []
         changes, self._changes = self._changes, []
-        unknown = sorted((self._named - self._coming).union(needed) - self._context.indexes.keys() - self._absent)
-        failed, links = self._sock.exchange(requests, [get_link(name, NO_DEVICE) for name in unknown])
-        self._learn(zip(unknown, links, strict=True))
+        failed = self._sock.attempt(requests) if requests else []
+        self._learn(needed)
         present: dict[Request, frozenset[KernelObject]] = {}
         refused: Change | None = None
         for index, code, hint in failed:
@@ -136,7 +134,10 @@ class _Writer:
         """Encode changes into the pending batch: all at once where nothing is in their way."""
         handler, context = HANDLER_OF[run.kind], self._context
         if not run.devices <= context.indexes.keys() | self._absent:
-            self.flush(run.devices)
+            if any(isinstance(pending.item, Link) for pending in self._changes):  # it may be among them
+                self.flush(run.devices)
+            else:
+                self._learn(run.devices)
         replaces = self._leaving and handler.kind.place is not None
         if run.action is Action.ADD and not (replaces or self._missing) and self._absent.isdisjoint(run.devices):
             self._pending += handler.add([change.item for change in run.changes], context)
@@ -227,16 +228,15 @@ class _Writer:
 
     # Device names and indexes.
 
-    def _learn(self, links: Iterable[tuple[str, Data | None]]) -> None:
-        """Note the indexes of devices, and the devices that are not there.
-
-        :param links: name, and the kernel's description of the device
-        """
-        for name, data in links:
-            if data is None:
+    def _learn(self, needed: Collection[str]) -> None:
+        """Ask for the indexes of devices, and of those that changes name, unless they are made later."""
+        indexes = self._context.indexes
+        for name in sorted((self._named - self._coming).union(needed) - indexes.keys() - self._absent):
+            index = self._sock.index_of(name)
+            if index is None:
                 self._absent.add(name)
             else:
-                self._context.indexes[name] = index_of(data)
+                indexes[name] = index
 
     def _forget(self, name: str) -> None:
         """Forget a device's index, since the device is added, changed or removed."""

@@ -1,7 +1,9 @@
 """Keep netlink sockets for the time of a job, which reads a namespace and writes to it in several steps.
 
-A namespace has one socket of the route family then, instead of five, and one by which nf_tables are read.  Writers to
-nf_tables have sockets of their own, since closing any of them waits after a deletion (:mod:`.closer`).
+A namespace has one socket of the route family then, instead of five, and one of the netfilter family: by it nf_tables
+are read and written, and tracked connections deleted.  Closing that one waits for the kernel where something of
+nf_tables was deleted shortly before: who deletes says so (:func:`note_deletion`), and it is closed aside then
+(:mod:`.closer`).
 
 Outside of a job (:func:`job`) each caller of :func:`netlink` gets a socket of its own.  A kept socket keeps its
 namespace alive: the end of the job closes it, and so does a removal of the namespace.  Another program may have put
@@ -15,6 +17,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, TypeVar
@@ -23,13 +26,20 @@ from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.closer import close_aside
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import OWN_NAMESPACE, entered, path_of
 
 MOST = 12
 """Sockets that are kept at a time; a job of one router needs seven, and the removal of stale routers any number."""
+GRACE = 0.1
+"""Seconds after a deletion in which closing a netfilter socket may wait; 40 ms are enough on a quiet host."""
+DELETED_MAX = 1 << 14
+"""Namespaces of which deletions are noted."""
 T = TypeVar("T")
+_deleted: dict[str, float] = {}
+"""Namespace → when something of its nf_tables was deleted, until that is over."""
 
 
 class _Kept(NamedTuple):
@@ -63,8 +73,8 @@ def job() -> Iterator[None]:
             yield
     finally:
         _thread.kept = None
-        for one in kept.values():
-            one.sock.close()
+        for (_namespace, protocol), one in kept.items():
+            _close(one.sock, protocol)
 
 
 def netlink(
@@ -73,7 +83,7 @@ def netlink(
     """Return a socket in a namespace, ``""`` for the one the thread is in, for a ``with`` block.
 
     :param counters: the same for all sockets of a job
-    :param protocol: ``NETLINK_ROUTE``, or ``NETLINK_NETFILTER`` for readers
+    :param protocol: ``NETLINK_ROUTE`` or ``NETLINK_NETFILTER``
     :raises NamespaceGoneError: there is no such namespace
     :raises KernelError: no descriptor is left, or the kernel has no such family
     """
@@ -107,7 +117,7 @@ def netlink_and(
         sock = one or NetlinkSocket(namespace, opened[protocol], counters)
         if one is None and kept is not None:
             _keep(kept, (namespace, protocol), _Kept(sock, inode, False))
-        found.append(sock if kept is None else nullcontext(sock))
+        found.append(nullcontext(sock) if kept is not None else _closing(sock, protocol))
     return found, result
 
 
@@ -123,12 +133,34 @@ def keep(sock: NetlinkSocket, inode: int) -> None:
 def drop(namespace: str) -> None:
     """Close the sockets in a namespace, which is removed, or was replaced by another program."""
     _drop((namespace, NETLINK_ROUTE))
-    drop_netfilter(namespace)
-
-
-def drop_netfilter(namespace: str) -> None:
-    """Close the socket by which nf_tables of a namespace were read: they are about to be written."""
     _drop((namespace, NETLINK_NETFILTER))
+
+
+def note_deletion(namespace: str) -> None:
+    """Note that something was deleted from nf_tables: closing a netfilter socket of the namespace waits for a while."""
+    if len(_deleted) >= DELETED_MAX:  # of namespaces that are gone
+        _deleted.clear()
+    _deleted[namespace] = time.monotonic()
+
+
+@contextlib.contextmanager
+def _closing(sock: NetlinkSocket, protocol: int) -> Iterator[NetlinkSocket]:
+    try:
+        yield sock
+    finally:
+        _close(sock, protocol)
+
+
+def _close(sock: NetlinkSocket, protocol: int) -> None:
+    """Close a socket; aside, where closing it would wait for the kernel."""
+    deleted = _deleted.get(sock.namespace) if protocol == NETLINK_NETFILTER else None
+    if deleted is None:
+        sock.close()
+    elif time.monotonic() - deleted < GRACE:
+        close_aside(sock)
+    else:
+        _deleted.pop(sock.namespace, None)
+        sock.close()
 
 
 def is_new(namespace: str) -> bool:
@@ -148,7 +180,7 @@ def _current(namespace: str, protocol: int) -> NetlinkSocket | None:
     if kept is None or one is None:
         return None
     if not _is_current(namespace, one):
-        one.sock.close()
+        _close(one.sock, protocol)
         return None
     kept[namespace, protocol] = one
     return one.sock
@@ -164,7 +196,7 @@ def _keep(kept: dict[tuple[str, int], _Kept], key: tuple[str, int], one: _Kept) 
 def _drop(key: tuple[str, int]) -> None:
     kept = _thread.kept
     if kept and (one := kept.pop(key, None)) is not None:
-        one.sock.close()
+        _close(one.sock, key[1])
 
 
 def _is_current(namespace: str, one: _Kept) -> bool:

@@ -7,7 +7,6 @@ removed namespace alive with all its links.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -82,14 +81,12 @@ class RealNamespaces:
         :raises KernelError: what the kernel refused
         """
         path = path_of(name)
-        was_there = self.exists(name)
         job_sockets.drop(name)
         self.packet_sockets.drop(name)
         try:
-            while _umount(path):
+            was_there = _umount(path)
+            while not _unlink(path):
                 pass
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
         except OSError as exc:
             raise KernelError(name, "namespace", exc.errno or errno.EIO, _refused("removed", exc)) from exc
         self._counters.namespaces += was_there
@@ -242,6 +239,19 @@ def _umount(path: str) -> bool:
         if exc.errno in (errno.EINVAL, errno.ENOENT):
             return False
         raise
+    return True
+
+
+def _unlink(path: str) -> bool:
+    """Remove a file, if it is there; False: a mount had to be taken off it, and there may be more."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        if exc.errno != errno.EBUSY or not _umount(path):
+            raise
+        return False
     return True
 
 

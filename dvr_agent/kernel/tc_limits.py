@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dvr_agent.kernel.netlink.handler import NO_DEVICE
-from dvr_agent.kernel.netlink.link import decode_brief, dump_links, get_link, index_of
+from dvr_agent.kernel.netlink.link import decode_brief, dump_links
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.police import (
     HOOKS,
@@ -63,11 +62,10 @@ def write_limits(sock: NetlinkSocket, changes: Iterable[Change]) -> None:
     for change in changes:
         if isinstance(change.item, Limit):
             by_device.setdefault(change.item.device, []).append((change.action, change.item))
-    links = sock.get([get_link(device, NO_DEVICE) for device in by_device])
     kinds = _qdiscs(sock)
     requests: list[Request] = []
-    for (device, wanted), link in zip(by_device.items(), links, strict=True):
-        index = 0 if link is None else index_of(link)  # the kernel refuses what is for a device that is not there
+    for device, wanted in by_device.items():
+        index = sock.index_of(device) or 0  # the kernel refuses what is for a device that is not there
         if any(action is not Action.REMOVE for action, _limit in wanted):
             _make_clsact(sock, device, index, kinds.get(index, ""))
         requests += _requests(sock, device, index, wanted)

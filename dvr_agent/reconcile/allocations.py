@@ -55,6 +55,8 @@ class Allocations:
         self._shared: dict[str, int] = {}
         """Floating IP → priority that one of another router may have, too: all are used up.  It stands in no file."""
         self._fips: dict[str, tuple[str, ...]] = {}
+        self._uses: dict[str, int] = {}
+        """Floating IP → number of routers that have it, mostly one."""
         self._pairs: dict[str, FipPair] = {}
         self._unread: set[str] = set()
         """Routers in the kernel whose rules were not read for the priorities in use."""
@@ -125,7 +127,7 @@ class Allocations:
         if self._priorities.get(fip) == priority:
             return
         owner = self._priorities.owner(priority)
-        if owner is not None and not any(owner in fips for fips in self._fips.values()):
+        if owner is not None and owner not in self._uses:
             self._priorities.release(owner)
         if self._priorities.adopt(fip, priority):
             self._shared.pop(fip, None)
@@ -170,10 +172,14 @@ class Allocations:
         """Note the floating IPs that a router has here now, and release the priorities of its former ones."""
         before, current = self._fips.get(router_id, ()), tuple(fips)
         self._fips[router_id] = current
-        gone = set(before).difference(current) if before != current else ()
-        if gone:
-            elsewhere = set[str]().union(*self._fips.values())  # a floating IP may have moved to another router
-            for fip in gone - elsewhere:
+        if before == current:
+            return
+        for fip in set(current).difference(before):
+            self._uses[fip] = self._uses.get(fip, 0) + 1
+        for fip in set(before).difference(current):
+            self._uses[fip] -= 1
+            if not self._uses[fip]:  # else it has moved to another router
+                del self._uses[fip]
                 self._priorities.release(fip)
                 self._shared.pop(fip, None)
 

@@ -177,11 +177,18 @@ class Drafts:
             self._memory.snapshot.drop(state.slice)
         draft.vouched, draft.known = vouched, True
         before = vouched.state
-        draft.qrouter, draft.slice, draft.snat = (
-            as_observed(part, self.settings.ipv6) if part is not None else None
-            for part in (before.qrouter, before.slice if state.slice is not None else None, before.snat)
-        )
+        draft.qrouter = self._vouched(before.qrouter, state.qrouter)
+        draft.slice = self._vouched(before.slice, state.slice) if state.slice is not None else None
+        draft.snat = self._vouched(before.snat, state.snat)
         return True
+
+    def _vouched(self, before: NamespaceState | None, desired: NamespaceState | None) -> NamespaceState | None:
+        """Return what the kernel has, by its events; of link-local addresses nothing depends on if devices stay."""
+        if before is None:
+            return None
+        if desired is not None and before.links == desired.links and before.addresses == desired.addresses:
+            return before
+        return as_observed(before, self.settings.ipv6)
 
     def correct(self, draft: Draft) -> bool:
         """Replace allocations by the values in the observed state, which carry traffic.

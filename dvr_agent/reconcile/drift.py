@@ -362,9 +362,10 @@ class DriftJudge:
         return made and is_up(event)
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
-        for port in ports_of(before):
+        had, has = set(ports_of(before)), set(ports_of(now))
+        for port in had - has:
             self._forget_port(router_id, port)
-        for port in ports_of(now):
+        for port in has - had:
             self._ports[tap_name(port.port_id)] = (router_id, port)
             self._bridges.setdefault(bridge_name(port.network_id), set()).add(tap_name(port.port_id))
         stem = names.router_stem(router_id)

@@ -27,9 +27,10 @@ from dvr_agent.state.diff import Action, Change, TableChange
 from dvr_agent.state.filter import FilterRule, Table, TableKey
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
-from dvr_agent.state.order import Phases, Surroundings, find_sides, phases
+from dvr_agent.state.order import Phases, Surroundings, find_sides, in_one_go, phases
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
+from dvr_agent.state.sides import NO_SIDES
 from dvr_agent.state.sysctl import Sysctl
 from dvr_agent.state.table_steps import Step, is_by_own_address, switched, table_at, translated_pairs
 
@@ -117,7 +118,10 @@ class _Run:
         staying = {address for _job, change in self._replacing for address in switched(change)}
         self._sides = find_sides((change for job in self._staying for change in job.changes.items), paths.units)
         self._staged = [
-            (job, phases(job.changes.items, self._surroundings(job, led, staying, added))) for job in self._staying
+            (job, phases(job.changes.items, self._surroundings(job, led, staying, added)))
+            if not job.at_once
+            else (job, Phases(late=in_one_go(job.changes.items)))
+            for job in self._staying
         ]
         self._removing = [(job, phase) for job, phase in self._staged if phase.removes]
         self._ports = [_ports(job, phase) for job, phase in self._staged]
@@ -199,11 +203,19 @@ class _Run:
             if refused and self._missing.lacks_table(*place):
                 continue
             present = self._tables.get(place, change.old)
+            if not refused and self._is_settled(step, job, change, present):
+                continue
             table = self._table_at(step, job, change, present)
             if table is not None and table != present:
                 self._tables[place] = table
                 due.append(_TableStep(name, change, table))
         return due
+
+    def _is_settled(self, step: Step, job: NamespaceJob, change: TableChange, present: Table) -> bool:
+        """True if a step is known to change nothing of a table, while nothing was refused."""
+        if self._sides != NO_SIDES:
+            return False
+        return present is change.new or (step is Step.LEAD and not _own_addresses(job))
 
     def _table_at(self, step: Step, job: NamespaceJob, change: TableChange, present: Table) -> Table | None:
         """Return a table at a step, None if the step does not change it."""

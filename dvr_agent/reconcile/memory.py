@@ -167,7 +167,8 @@ class HostMemory:
     def left_networks(self, view: HostView) -> list[str]:
         """Return the external networks in whose fip namespace the router has a slice that it no longer needs."""
         current = view.agent_gateway.network_id if view.agent_gateway else None
-        return [network for network in self.networks_of(view.router.id) if network != current]
+        left = [network for network in self.networks.of_router(view.router.id) if network != current]
+        return left if left and self.claims.holds_pair(view.router.id) else []
 
     def networks_of(self, router_id: str) -> list[str]:
         """Return the external networks in whose fip namespace the router has, or may have, a slice.

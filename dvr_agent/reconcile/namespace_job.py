@@ -19,6 +19,7 @@ class NamespaceJob:
     :ivar first: removals that precede all other changes: an end of a veth pair without the other end blocks a new pair,
         and a port that another namespace gets is in one place only
     :ivar repair: (port, fault) of existing ports with a wrong outer side
+    :ivar at_once: everything is removed, and no traffic needs an order: the router goes
     :ivar port_prefixes: beginnings of the names of devices that the attach driver removes
     """
 
@@ -26,6 +27,7 @@ class NamespaceJob:
     first: tuple[Change, ...] = ()
     repair: tuple[tuple[Port, str], ...] = ()
     port_prefixes: tuple[str, ...] = ()
+    at_once: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.first or self.repair)
@@ -60,10 +62,10 @@ class NamespaceJob:
         return replace(self, changes=missing.done(self.changes), first=first, repair=repair)
 
     def without_devices(self) -> NamespaceJob:
-        """Return the job with routes, rules and proxied neighbours only.
+        """Return the job of a slice whose router goes, with routes, rules and proxied neighbours only.
 
         The ``fpr-`` device, with its addresses and neighbours, vanishes with its other end in a qrouter namespace that
         is removed in the background; deleting it would take 20 ms.
         """
         items = tuple(change for change in self.changes.items if isinstance(change.item, Route | Rule | ProxyNeighbour))
-        return replace(self, changes=replace(self.changes, items=items))
+        return replace(self, changes=replace(self.changes, items=items), at_once=True)

@@ -52,7 +52,10 @@ class RouterJob:
 
     def done(self, missing: Missing) -> Plan:
         """Return the plan without what was refused or skipped."""
-        return _part(self.plan, [job.done(missing) for job in self.jobs]) if missing else self.plan
+        if not missing:
+            return self.plan
+        changes, ports = _changes_of([job.done(missing) for job in self.jobs])
+        return replace(self.plan, changes=changes, ports=ports)
 
 
 class Planner:
@@ -156,13 +159,14 @@ class Planner:
         )
         plan = Plan(
             f"router {router.id}",
+            *_changes_of(jobs),
             warnings=draft.state.warnings,
             services=self.services.plan(draft.served, draft.place),
             omitted=draft.state.omitted,
             hindrances=(*draft.hindrances, *self._attach.hindrances(router.networks)),
             held=_held_text(draft),
         )
-        return RouterJob(_part(plan, jobs), jobs, draft, _paths(draft.view))
+        return RouterJob(plan, jobs, draft, _paths(draft.view))
 
     def plan_remove(self, router_id: str) -> Plan:
         """Return the plan of a router's removal."""
@@ -181,9 +185,9 @@ class Planner:
         networks = self._memory.networks_of(router_id)
         jobs = [self._leave_network(network, router_id, trusting) for network in networks]
         exists = self._kernel.namespaces.exists
-        if exists(names.QROUTER + router_id):
-            jobs = [job.without_devices() for job in jobs]
         own = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
+        if names.QROUTER + router_id in own:
+            jobs = [job.without_devices() for job in jobs]
         jobs += [NamespaceJob(Changes(name, remove=True)) for name in own]
         return [job for job in jobs if job.changes]
 
@@ -216,13 +220,13 @@ class Planner:
         if state.slice is not None:
             job = self._job(draft.slice, state.slice, half_outside)
             changes = self._memory.routes.take_over(job.changes)
-            own.append(replace(job, changes=changes))
+            own.append(job if changes is job.changes else replace(job, changes=changes))
         self._plan_shared(draft, in_resync, bool(own[-1]))
         jobs = [*([draft.shared_job] if draft.shared_job is not None else []), *own]
         jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
         if state.snat is not None:
             jobs.append(self._job(draft.snat, state.snat, (), trusted))
-        elif self._kernel.namespaces.exists(view.snat):
+        elif (draft.vouched is None or draft.snat is not None) and self._kernel.namespaces.exists(view.snat):
             jobs.append(NamespaceJob(Changes(view.snat, remove=True), moving_in, port_prefixes=names.PORT_PREFIXES))
         return jobs
 
@@ -316,11 +320,10 @@ class Planner:
         return slice_removal(self._kernel.interfaces, namespace, router_id, pair)
 
 
-def _part(plan: Plan, jobs: Iterable[NamespaceJob]) -> Plan:
-    """Return the plan with the changes of these jobs."""
-    jobs = tuple(jobs)
+def _changes_of(jobs: Sequence[NamespaceJob]) -> tuple[tuple[Changes, ...], tuple[tuple[str, str], ...]]:
+    """Return the changes of jobs, and the lines about their ports, as a plan has them."""
     changes = tuple(job.changes for job in jobs if job.changes)
-    return replace(plan, changes=changes, ports=tuple(line for job in jobs for line in job.port_lines))
+    return changes, tuple(line for job in jobs for line in job.port_lines)
 
 
 def _without_moving(state: NamespaceState | None, device: str) -> NamespaceState | None:

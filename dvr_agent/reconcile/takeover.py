@@ -139,7 +139,7 @@ def log_takeover(plan: Plan) -> None:
 
 def _log_switch(plan: Plan) -> None:
     """Log the chains of ours that a job has removed from the packet filter of before, if there were any."""
-    stale = [(changes.namespace, [change.old for change in changes.stale_tables]) for changes in plan.changes]
+    stale = [(one.namespace, [change.old for change in one.stale_tables]) for one in plan.changes if one.stale_tables]
     switched = [(namespace, counts) for namespace, tables in stale if (counts := own_chains(tables))]
     if switched:
         was_nft = any(table.nft and has_own_chains(table) for _, tables in stale for table in tables)

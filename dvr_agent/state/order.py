@@ -102,6 +102,11 @@ def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases
     return Phases(build=_sorted(build, _BUILD_RANKS), lead=leading, arrive=tuple(arrive), **removed)
 
 
+def in_one_go(removals: Iterable[Change]) -> tuple[Change, ...]:
+    """Sort what is removed together, where no traffic is left that needs an order."""
+    return _sorted([*removals], _REMOVE_RANKS)
+
+
 def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> Sides:
     """Return the floating IPs that change sides: a route to one goes and its address comes, or the other way round.
 

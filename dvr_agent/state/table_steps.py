@@ -25,6 +25,9 @@ _TRANSLATING = "nat"
 """The table whose rules translate addresses."""
 
 RuleTest = Callable[[FilterRule], bool]
+_Differences = list[tuple[Chain, tuple[FilterRule, ...], tuple[FilterRule, ...]]]
+_last_differences: tuple[tuple[Table, Table, _Differences], ...] = ()
+"""Of the tables that were compared last."""
 
 
 class Step(IntEnum):
@@ -210,11 +213,16 @@ def _sources(table: Table, other: Table) -> Iterator[tuple[str, str]]:
                 yield rule.src, rule.target.address
 
 
-def _different(one: Table, other: Table) -> Iterator[tuple[Chain, tuple[FilterRule, ...], tuple[FilterRule, ...]]]:
-    """Yield each chain with its rules and those of the other table's, without those that both have at their ends."""
+def _different(one: Table, other: Table) -> _Differences:
+    """Return each chain with its rules and those of the other table's, without those that both have at their ends."""
+    global _last_differences
+    for table, compared, found in _last_differences:
+        if table is one and compared is other:  # a job asks several times
+            return found
     there = {chain.name: chain.rules for chain in other.chains}
-    for chain in one.chains:
-        yield chain, *middles(chain.rules, there.get(chain.name, ()))
+    found = [(chain, *middles(chain.rules, there.get(chain.name, ()))) for chain in one.chains]
+    _last_differences = ((one, other, found), *_last_differences[:3])
+    return found
 
 
 def elsewhere(one: Table, other: Table) -> list[FilterRule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
@@ -94,7 +95,7 @@ def test_a_job_in_many_namespaces_keeps_few_sockets(namespaces: RealNamespaces, 
         assert len(_descriptors()) == before + job_sockets.MOST + 1  # the way back
 
 
-def test_the_reader_of_nf_tables_is_closed_before_they_are_written(
+def test_nf_tables_are_read_and_written_by_one_socket_of_the_job(
     namespaces: RealNamespaces, counters: WriteCounters
 ) -> None:
     namespaces.create(ONE)
@@ -106,13 +107,34 @@ def test_the_reader_of_nf_tables_is_closed_before_they_are_written(
             assert route is not first
         with job_sockets.netlink(ONE, counters) as again, job_sockets.netlink(ONE, None, NETLINK_NETFILTER) as second:
             assert (again, second) == (route, first)
-        with NetlinkSocket.open(ONE, None, NETLINK_NETFILTER) as writer:
+        with job_sockets.netlink(ONE, None, NETLINK_NETFILTER) as writer:
+            assert writer is first
             assert commit(writer, [MESSAGES[4].new_table()], None, retry=False)
-        with job_sockets.netlink(ONE, counters) as again, job_sockets.netlink(ONE, None, NETLINK_NETFILTER) as third:
-            assert again is route
-            assert third is not first
-            assert [one.name for one in map(decode_table, third.dump(dump(GET_TABLE, "tables")))] == ["dvr"]
+            assert [one.name for one in map(decode_table, writer.dump(dump(GET_TABLE, "tables")))] == ["dvr"]
     assert _descriptors() == before
+
+
+@pytest.mark.parametrize("in_job", [True, False])
+def test_a_socket_is_closed_aside_where_something_was_deleted_from_nf_tables(
+    namespaces: RealNamespaces, monkeypatch: pytest.MonkeyPatch, in_job: bool
+) -> None:
+    namespaces.create(ONE)
+    aside: list[NetlinkSocket] = []
+    monkeypatch.setattr(job_sockets, "_deleted", {})
+    monkeypatch.setattr(job_sockets, "close_aside", aside.append)
+    with namespaces.job() if in_job else nullcontext():
+        with job_sockets.netlink(ONE, None, NETLINK_NETFILTER) as sock:
+            assert commit(sock, [MESSAGES[4].new_table()], None, retry=False)
+            assert commit(sock, [MESSAGES[4].delete_table()], None, retry=False)
+        with job_sockets.netlink(ONE, None):
+            pass
+    assert aside == [sock]
+    sock.close()
+    monkeypatch.setattr(job_sockets, "GRACE", 0)
+    for _ in range(2):  # that is over
+        with job_sockets.netlink(ONE, None, NETLINK_NETFILTER):
+            pass
+    assert aside == [sock]
 
 
 def test_a_removal_within_the_job_ends_the_namespace(namespaces: RealNamespaces, counters: WriteCounters) -> None:

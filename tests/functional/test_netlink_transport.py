@@ -14,7 +14,7 @@ from dvr_agent.kernel.conntrack import message as conntrack
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.framing import BATCH_MESSAGES
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
-from dvr_agent.kernel.netlink.link import LOOPBACK, add_bridge, get_link, index_and_name, index_of, set_link
+from dvr_agent.kernel.netlink.link import LOOPBACK, add_bridge, get_link, index_and_name, set_link
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import attribute
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -69,6 +69,13 @@ def test_changes_and_questions_go_in_one_send_and_are_answered_in_order(namespac
             sock.exchange([set_link("one", up=True)], [get_link("absent")])
 
 
+def test_the_index_of_a_device_is_asked_for_in_the_namespace_of_the_socket(namespace: str) -> None:
+    lab.run("ip", "-n", namespace, "link", "add", "fifteen-bytes-d", "index", "78", "type", "bridge")
+    for protocol in (NETLINK_ROUTE, NETLINK_NETFILTER):
+        with NetlinkSocket.open(namespace, None, protocol) as sock:
+            assert [sock.index_of(name) for name in ("lo", "fifteen-bytes-d", "absent")] == [LOOPBACK, 78, None]
+
+
 @pytest.mark.parametrize("count", [BATCH_MESSAGES - 1, BATCH_MESSAGES, BATCH_MESSAGES + 1])
 def test_changes_that_need_several_sends_are_followed_by_the_questions(namespace: str, count: int) -> None:
     counters = WriteCounters()
@@ -76,7 +83,7 @@ def test_changes_that_need_several_sends_are_followed_by_the_questions(namespace
         changes = [add_address(Address("lo", f"10.0.{number}.1/24"), LOOPBACK) for number in range(count)]
         failed, links = sock.exchange([*changes, changes[0]], [get_link("lo"), get_link(LOOPBACK)])
         assert [failure[:2] for failure in failed] == [(count, errno.EEXIST)]
-        assert [data and index_of(data) for data in links] == [LOOPBACK, LOOPBACK]
+        assert [data and index_and_name(data)[0] for data in links] == [LOOPBACK, LOOPBACK]
     assert counters.netlink == count + 1
     assert len(lab.ip_json("addr", "show", "dev", "lo", netns=namespace)[0]["addr_info"]) == count
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.closer import close_aside
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -159,15 +160,16 @@ def test_a_socket_is_closed_aside_where_the_kernel_would_wait(
     packet_filter: NftablesFilter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[NetlinkSocket] = []
-    monkeypatch.setattr(filter_manager, "close_aside", closed.append)
-    monkeypatch.setattr(filter_manager, "GRACE", 3600.0)
+    monkeypatch.setattr(job_sockets, "_deleted", {})  # of another test's namespace
+    monkeypatch.setattr(job_sockets, "close_aside", closed.append)
+    monkeypatch.setattr(job_sockets, "GRACE", 3600.0)
     put(packet_filter, many(3))
     assert read(many(3), packet_filter=packet_filter) == (many(3),)
     assert not closed
     put(packet_filter, many(2))
     assert read(many(2), packet_filter=packet_filter) == (many(2),)
     assert len(closed) == 2
-    monkeypatch.setattr(filter_manager, "GRACE", 0.0)
+    monkeypatch.setattr(job_sockets, "GRACE", 0.0)
     read(many(2), packet_filter=packet_filter)
     for one in closed:
         close_aside(one)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.netlink.listener import OverflowedError
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.statefile import PAIRS_FILE
@@ -318,6 +320,25 @@ def test_a_removal_reads_nothing_and_leaves_nothing_in_the_fip_namespace(agent: 
     assert router.id not in agent.reconciler.memory.trust._entries
     wait_for(lambda: ip_of_fip() == before)  # the pair goes with the other namespace, in a while
     assert agent.reconciler.kernel.namespaces.list() == sorted([FIP, qrouter(others), names.SNAT + others.id])
+
+
+def test_what_goes_of_a_slice_with_its_router_goes_in_one_send(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.twice(with_fips(make_router("two", 2), 20))
+    agent.twice(with_fips(router, 7, 8))
+    send, sent = NetlinkSocket._send, list[tuple[str, list[str]]]()
+
+    def count(sock: NetlinkSocket, requests: Sequence[Request], last: int) -> int:
+        sent.append((sock.namespace, [request.text for request in requests]))
+        return send(sock, requests, last)
+
+    monkeypatch.setattr(NetlinkSocket, "_send", count)
+    agent.reconciler.remove(router.id)
+    ((namespace, texts),) = sent
+    assert namespace == FIP
+    assert texts[0].startswith("rule ")
+    assert sum(text.startswith("route 203.0.113.") for text in texts) == 2
 
 
 def ip_of_fip() -> list[str]:

@@ -19,7 +19,8 @@ from dvr_agent.desired.allocation import (
     parse_priorities,
 )
 from dvr_agent.errors import AllocationError
-from dvr_agent.reconcile.statefile import StateFileError, read_entries, write_entries
+from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.statefile import PRIORITIES_FILE, StateFileError, read_entries, write_entries
 
 KEYS = st.sampled_from([f"203.0.113.{i}" for i in range(12)])
 STEPS = st.lists(st.tuples(st.sampled_from(["allocate", "release", "adopt"]), KEYS, st.integers(100, 112)), max_size=40)
@@ -149,3 +150,19 @@ def test_state_files_stay_writable_for_the_user_of_the_other_agent(tmp_path: Pat
     assert (new.stat().st_uid, new.stat().st_gid) == (user, group)
     found = old.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (other, group, 0o640)
+
+
+def test_a_floating_ip_keeps_its_priority_while_a_router_has_it(tmp_path: Path) -> None:
+    allocations, fip = Allocations(tmp_path), "203.0.113.5"
+    allocations.load({}, (), ())
+    priorities = dict(allocations.pools)[PRIORITIES_FILE]
+    allocations.adopt_priority(fip, 33000)
+    for router in ("one", "two", "two"):
+        allocations.note_floating_ips(router, [fip])
+    allocations.note_floating_ips("one", ["203.0.113.6"])  # it has moved to the other
+    assert priorities.entries() == {fip: 33000}
+    allocations.adopt_priority("203.0.113.7", 33000)  # another cannot have it
+    assert priorities.entries() == {fip: 33000}
+    allocations.release("two")
+    allocations.release("two")
+    assert priorities.entries() == {}

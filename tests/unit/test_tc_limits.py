@@ -43,8 +43,8 @@ class Device:
     def sock(self) -> NetlinkSocket:
         return cast(NetlinkSocket, self)
 
-    def get(self, requests: list[Request]) -> list[bytes]:
-        return [struct.pack("=BxHiII", 0, 1, INDEX, 0, 0) for _ in requests]
+    def index_of(self, _device: str) -> int:
+        return INDEX
 
     def dump(self, request: Request) -> list[bytes]:
         if request.kind == RTM_GETQDISC:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from dvr_agent.kernel.conntrack.message import AddressField, Connection, destination_port
@@ -75,7 +76,7 @@ def untranslated_outward(addresses: Iterable[str], inside: Iterable[str]) -> Con
     :raises ValueError: no IPv4 address or network
     """
     wanted = frozenset(ipaddress.IPv4Address(address).packed for address in addresses)
-    networks = [(int(net.network_address), int(net.netmask)) for net in map(ipaddress.IPv4Network, inside)]
+    networks = tuple(map(_network, inside))
 
     def outward(connection: Connection) -> bool:
         if connection.is_translated:
@@ -84,3 +85,13 @@ def untranslated_outward(addresses: Iterable[str], inside: Iterable[str]) -> Con
         return not any(destination & mask == network for network, mask in networks)
 
     return Condition(4, wanted, (AddressField.ORIGINAL_SOURCE,), outward)
+
+
+@lru_cache(maxsize=1 << 10)
+def _network(text: str) -> tuple[int, int]:
+    """Return address and mask of an IPv4 network.
+
+    :raises ValueError: it is none
+    """
+    network = ipaddress.IPv4Network(text)
+    return int(network.network_address), int(network.netmask)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.conntrack.condition import Condition, anywhere, to_ports, untranslated_outward
 from dvr_agent.kernel.conntrack.message import (
     Connection,
@@ -85,7 +86,7 @@ def _delete(namespace: str, what: str, make_condition: Callable[[], Condition]) 
     except ValueError as exc:
         raise KernelError(namespace, what, errno.EINVAL, str(exc)) from exc
     try:
-        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+        with job_sockets.netlink(namespace, None, NETLINK_NETFILTER) as sock:
             requests = [delete_connection(condition.version, one, what) for one in _find(sock, condition, what)]
             return len(requests) - len(sock.batch(requests))
     except KernelError as exc:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
@@ -136,34 +136,55 @@ class LibiptcManager:
             return
         with self._lock(), contextlib.ExitStack() as closing:
             planned = [self._plan(namespace, pending, closing) for namespace in pending.namespaces()]
+            is_only = len(pending.tables) == 1
             for updates in planned:
-                self._commit_all(updates)
+                self._commit_all(updates, is_only)
 
     def _plan(self, namespace: str, pending: Pending, closing: contextlib.ExitStack) -> list[_TableUpdate]:
-        """Compute the updates of the tables of a namespace that differ from the desired ones."""
-        desired = pending.of(namespace)
-        opened = closing.enter_context(self._reader.open(namespace, (table.key for table in desired)))
-        updates = [_TableUpdate(opened, table, (namespace, table.key) in pending.withdrawn) for table in desired]
+        """Compute the updates of the tables of a namespace that differ from the desired ones.
+
+        libiptc reads a table before we do: what it has read is not older than what the update is computed from.
+        """
+        desired = {table.key: table for table in pending.of(namespace)}
+        for family in {family for family, _name in desired}:
+            library(family)  # the import must not happen inside the namespace
+        handles: dict[TableKey, Handle] = {}
+
+        def open_handles(existing: Collection[TableKey]) -> None:
+            handles.update({key: closing.enter_context(Handle(namespace, key)) for key in desired if key in existing})
+
+        opened = closing.enter_context(self._reader.open(namespace, desired, open_handles))
+        updates = [
+            _TableUpdate(opened, table, (namespace, key) in pending.withdrawn, handles.get(key))
+            for key, table in desired.items()
+        ]
         return [update for update in updates if update.begin()]
 
-    def _commit_all(self, updates: list[_TableUpdate]) -> None:
-        """Commit the tables of one namespace; libiptc reads all of them with one entry into it.
+    def _commit_all(self, updates: list[_TableUpdate], is_only: bool) -> None:
+        """Commit the tables of one namespace.
 
         New tables are written as they are, without libiptc, up to the first that the kernel refuses: libiptc tries that
         one again, and has the words for the error.
+
+        :param is_only: no other table is committed, so that this one was read just now
         """
         while updates and updates[0].write_fresh():
             self._counters.commits += 1
             updates = updates[1:]
         with contextlib.ExitStack() as closing:
-            for update, handle in zip(updates, self._handles(updates, closing), strict=True):
-                self._commit(update, handle, closing)
+            for update in updates:
+                self._commit(update, update.handle if is_only or update.is_current() else None, closing)
 
-    def _commit(self, update: _TableUpdate, handle: Handle, closing: contextlib.ExitStack) -> None:
-        """Update one table; repeated when a program that does not take the lock changed it meanwhile."""
+    def _commit(self, update: _TableUpdate, handle: Handle | None, closing: contextlib.ExitStack) -> None:
+        """Update one table; repeated when a program that does not take the lock changed it meanwhile.
+
+        :param handle: None: libiptc has to read the table, and it is read again after that
+        """
         for tries_left in reversed(range(COMMIT_TRIES)):
-            if not update.plan(update.opened.read_existing(update.desired.key)):
-                return
+            if handle is None:
+                handle = self._handle(update, closing)
+                if not update.plan(update.opened.read_existing(update.desired.key)):
+                    return
             try:
                 _perform(handle, update)
                 handle.commit(update.summary)
@@ -174,17 +195,13 @@ class LibiptcManager:
             else:
                 self._counters.commits += 1
                 return
-            handle = self._handles([update], closing)[0]
+            handle = None
 
-    def _handles(self, updates: list[_TableUpdate], closing: contextlib.ExitStack) -> list[Handle]:
-        """Have libiptc read each table."""
-        if not updates:
-            return []
-        namespace = updates[0].opened.namespace
-        for update in updates:
-            library(update.desired.family)  # the import must not happen inside the namespace
+    def _handle(self, update: _TableUpdate, closing: contextlib.ExitStack) -> Handle:
+        """Have libiptc read a table."""
+        namespace = update.opened.namespace
         with self._namespaces.enter(namespace):
-            return [closing.enter_context(Handle(namespace, update.desired.key)) for update in updates]
+            return closing.enter_context(Handle(namespace, update.desired.key))
 
 
 @dataclass(slots=True)
@@ -194,6 +211,7 @@ class _TableUpdate:
     :ivar opened: reads the table
     :ivar desired: our part as it shall be
     :ivar withdraw: our chains are removed, those of neutron-l3-agent stay
+    :ivar handle: the table as libiptc has read it before; None: it has not
     :ivar snapshot: the table as it was last read
     :ivar edit: the steps from ``snapshot`` to ``desired``
     :ivar entries: the encoded rules of ``edit.inserts``
@@ -203,6 +221,7 @@ class _TableUpdate:
     opened: NamespaceTables
     desired: Table
     withdraw: bool = False
+    handle: Handle | None = None
     snapshot: Snapshot | None = None
     edit: Edit = field(default_factory=Edit)
     entries: list[bytes] = field(default_factory=list)
@@ -225,6 +244,10 @@ class _TableUpdate:
                     self._encode(chain.name, rule)  # which one is it?
             raise
         return True
+
+    def is_current(self) -> bool:
+        """True if the table, that of others included, is as it was when the update was computed."""
+        return self.snapshot is not None and self.opened.read_existing(self.desired.key) is self.snapshot
 
     def write_fresh(self) -> bool:
         """Write a table that did not exist when it was planned; False: libiptc has to do it."""

@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -93,9 +93,12 @@ class TableReader:
         self._known: dict[int, Shapes] = {}
         self._initial: dict[TableKey, InitialTable] = {}
 
-    def open(self, namespace: str, keys: Iterable[TableKey]) -> NamespaceTables:
+    def open(
+        self, namespace: str, keys: Iterable[TableKey], here: Callable[[Shapes], None] | None = None
+    ) -> NamespaceTables:
         """Open the tables of one namespace for reading; the caller closes the result.
 
+        :param here: called inside the namespace with the tables that it has, if they are known
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: a socket could not be opened
         """
@@ -104,6 +107,8 @@ class TableReader:
         try:
             with self._namespaces.enter(namespace):
                 shapes = self._open_here(opened, wanted)
+                if here is not None and shapes is not None:
+                    here(shapes)
             if shapes is None:
                 shapes = self._remember(opened.cookie)
             for key in opened.listed():

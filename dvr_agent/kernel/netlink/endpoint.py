@@ -7,9 +7,11 @@ Kernel-side handlers of both families (route, netfilter) work inside ``send`` an
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import random
 import socket
+import struct
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -26,6 +28,11 @@ from dvr_agent.kernel.netns import cookie_of, entered
 
 NETLINK_CAP_ACK = 10
 """``include/uapi/linux/netlink.h``; pyroute2 has no name for it."""
+
+SIOCGIFINDEX = 0x8933
+"""``include/uapi/linux/sockios.h``; Python has no name for it."""
+_INTERFACE = struct.Struct("=16si20x")
+"""``struct ifreq``: name and index."""
 
 BUFFER = 64 * 1024
 """Bytes; the kernel fills at most 32 KiB at a time (netlink_dump in net/netlink/af_netlink.c)."""
@@ -72,6 +79,7 @@ class NetlinkEndpoint:
         self.namespace = namespace
         self._raw = raw
         self._counters = counters
+        self._cookie = 0
         # Not from 1 on: message_around() searches for headers by this number, and small ones occur in payloads too.
         self._sequence = (1 << 28) + random.getrandbits(30)
         try:
@@ -100,7 +108,24 @@ class NetlinkEndpoint:
 
     def cookie(self) -> int:
         """Return the number of the socket's namespace, which is never used twice while the host runs."""
-        return cookie_of(self._raw)
+        if not self._cookie:
+            self._cookie = cookie_of(self._raw)
+        return self._cookie
+
+    def index_of(self, device: str) -> int | None:
+        """Return the index of a device in the socket's namespace; None without one.
+
+        RTM_GETLINK would wait for a lock that the whole host shares, and answer with all that is known of the device.
+
+        :raises KernelError: it could not be asked for
+        """
+        try:
+            answer = fcntl.ioctl(self._raw, SIOCGIFINDEX, _INTERFACE.pack(device.encode(), 0))
+        except OSError as exc:
+            if exc.errno == errno.ENODEV:
+                return None
+            raise self._error(f"device {device}", exc.errno or errno.EIO) from exc
+        return int(_INTERFACE.unpack(answer)[1])
 
     def close(self) -> None:
         """Close the socket, and give its buffer back for the next one."""

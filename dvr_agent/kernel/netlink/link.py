@@ -262,11 +262,6 @@ def decode_brief(data: Data) -> LinkInfo:
     return LinkInfo(index, name, mac, mtu, flags)
 
 
-def index_of(data: Data) -> int:
-    """Decode the index of one RTM_NEWLINK message."""
-    return int(_read_head(data, 0)[0])
-
-
 def index_and_name(data: Data) -> tuple[int, str]:
     """Decode index and name of one RTM_NEWLINK message."""
     at = positions(data, _BODY, _IFNAME).get(_IFNAME, 0)

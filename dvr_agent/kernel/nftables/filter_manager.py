@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyroute2.netlink import NETLINK_NETFILTER
@@ -17,24 +16,19 @@ from pyroute2.netlink import NETLINK_NETFILTER
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import RuleCount, WriteCounters
-from dvr_agent.kernel.closer import close_aside
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.pending import Pending
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.element_changes import ElementChange, element_changes, with_elements
 from dvr_agent.kernel.nftables.filter_diff import changes, element_requests
-from dvr_agent.kernel.nftables.filter_messages import DELETIONS
-from dvr_agent.kernel.nftables.filter_reader import FAMILIES, KNOWN_MAX, FilterReader, Found, read_counters
+from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, read_counters
 from dvr_agent.kernel.nftables.helper_objects import families_of
 from dvr_agent.kernel.nftables.ruleset import TABLE, Ruleset, counted_rules, family_text, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
 from dvr_agent.state.filter_runs import is_same, less_seconds
-
-GRACE = 0.1
-"""Seconds after a deletion in which closing a socket of the namespace may wait; 40 ms are enough on a quiet host."""
 
 
 class NftablesFilter:
@@ -44,21 +38,19 @@ class NftablesFilter:
         self._counters = counters
         self._reader = FilterReader()
         self._helpers = HelperProbe(ask=families_of)
-        self._deleted: dict[str, float] = {}
-        """Namespace → when something of its rule set was deleted, until that is over."""
 
     def observe(self, namespace: str, tables: Iterable[TableKey], likely: Iterable[Table] = ()) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for.
 
         :raises NamespaceGoneError: there is no such namespace
         """
-        with self._reading(namespace) as sock:
+        with _socket(namespace) as sock:
             found = self._reader.read(sock)
         return tuple(map(found.table, tables))
 
     def save(self, namespace: str) -> str:
         """Print our tables as ``nft list ruleset`` does; empty if there are none."""
-        with self._reading(namespace) as sock:
+        with _socket(namespace) as sock:
             rulesets = self._reader.read(sock).rulesets
         return "".join(ruleset_text(one) for one in rulesets.values() if one)
 
@@ -67,7 +59,7 @@ class NftablesFilter:
 
         :raises NamespaceGoneError: there is no such namespace
         """
-        with self._reading(namespace) as sock:
+        with _socket(namespace) as sock:
             ruleset = self._reader.read(sock).rulesets[table[0]]
             counted = counted_rules(ruleset, table[1])
             found = read_counters(sock, table[0], dict.fromkeys(name for name, _, _ in counted))
@@ -96,7 +88,7 @@ class NftablesFilter:
             self._commit(namespace, {table.key: table for table in pending.of(namespace)})
 
     def _commit(self, namespace: str, wanted: Mapping[TableKey, Table]) -> None:
-        with self._open(namespace) as sock:
+        with _socket(namespace) as sock:
             for tries_left in reversed(range(TRIES)):
                 found = self._reader.read(sock)
                 changed = _changed_tables(found, wanted)
@@ -105,37 +97,12 @@ class NftablesFilter:
                     return
                 if commit(sock, requests, found.generation, retry=tries_left > 0):
                     self._counters.commits += len(changed)
-                    if any(request.kind in DELETIONS for request in requests):
-                        self._note_deletion(namespace)
                     self._reader.remember(sock, found.then(rulesets, changed.values()))
                     return
 
-    def _note_deletion(self, namespace: str) -> None:
-        if len(self._deleted) >= KNOWN_MAX:  # of namespaces that are gone
-            self._deleted.clear()
-        self._deleted[namespace] = time.monotonic()
 
-    def _reading(self, namespace: str) -> contextlib.AbstractContextManager[NetlinkSocket]:
-        """Return a socket for reading: that of the job, where closing it would not wait."""
-        if namespace in self._deleted:
-            return self._open(namespace)
-        return job_sockets.netlink(namespace, None, NETLINK_NETFILTER)
-
-    @contextlib.contextmanager
-    def _open(self, namespace: str) -> Iterator[NetlinkSocket]:
-        """Have a socket in a namespace; closed aside where closing it would wait for the kernel."""
-        sock = NetlinkSocket.open(namespace, None, NETLINK_NETFILTER)
-        try:
-            yield sock
-        finally:
-            deleted = self._deleted.get(namespace)
-            if deleted is None:
-                sock.close()
-            elif time.monotonic() - deleted < GRACE:
-                close_aside(sock)
-            else:
-                self._deleted.pop(namespace, None)
-                sock.close()
+def _socket(namespace: str) -> contextlib.AbstractContextManager[NetlinkSocket]:
+    return job_sockets.netlink(namespace, None, NETLINK_NETFILTER)
 
 
 def _changed_tables(found: Found, wanted: Mapping[TableKey, Table]) -> dict[TableKey, Table]:

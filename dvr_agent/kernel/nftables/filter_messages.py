@@ -50,18 +50,6 @@ from dvr_agent.kernel.nftables.rules import PROTOCOLS as TRANSPORTS
 from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet, helper_object
 from dvr_agent.state.filter import Family, FilterRule, Transport
 
-DELETIONS = frozenset(
-    SUBSYSTEM | kind
-    for kind in (
-        NFT_MSG_DELTABLE,
-        NFT_MSG_DELCHAIN,
-        NFT_MSG_DELRULE,
-        NFT_MSG_DELSET,
-        NFT_MSG_DELSETELEM,
-        NFT_MSG_DELOBJ,
-    )
-)
-"""Kinds of the messages that delete something."""
 NF_ACCEPT = 1
 ELEMENTS_A_MESSAGE = 1000
 """A list of elements is one attribute, which holds 64 KiB."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import Data
@@ -116,7 +117,7 @@ def write_limits(namespace: str, changes: Iterable[Change], counters: WriteCount
     """
     wanted = [(change.action, change.item) for change in changes if isinstance(change.item, Limit)]
     messages = HostLayout.messages
-    with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+    with job_sockets.netlink(namespace, None, NETLINK_NETFILTER) as sock:
         for tries_left in reversed(range(TRIES)):
             generation = read_generation(sock)
             found = _read(sock, messages)

@@ -76,7 +76,7 @@ class NftablesTables:
         """
         if self._missing:
             return 0
-        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+        with job_sockets.netlink(namespace, None, NETLINK_NETFILTER) as sock:
             for tries_left in reversed(range(TRIES)):
                 generation = read_generation(sock)
                 tables = _read(sock, self._read_chains(sock))

@@ -16,7 +16,10 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELCHAIN,
+    NFT_MSG_DELOBJ,
     NFT_MSG_DELRULE,
+    NFT_MSG_DELSET,
+    NFT_MSG_DELSETELEM,
     NFT_MSG_DELTABLE,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETGEN,
@@ -34,6 +37,18 @@ from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
 GET_CHAIN, GET_TABLE = SUBSYSTEM | NFT_MSG_GETCHAIN, SUBSYSTEM | NFT_MSG_GETTABLE
+DELETIONS = frozenset(
+    SUBSYSTEM | kind
+    for kind in (
+        NFT_MSG_DELTABLE,
+        NFT_MSG_DELCHAIN,
+        NFT_MSG_DELRULE,
+        NFT_MSG_DELSET,
+        NFT_MSG_DELSETELEM,
+        NFT_MSG_DELOBJ,
+    )
+)
+"""Kinds of the messages that delete something."""
 # include/uapi/linux/netfilter/nfnetlink.h; not in pyroute2
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_BATCH_GENID = 1

@@ -12,7 +12,13 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
-from dvr_agent.kernel.nftables.message import begin_transaction, decode_generation, end_transaction, get_generation
+from dvr_agent.kernel.nftables.message import (
+    DELETIONS,
+    begin_transaction,
+    decode_generation,
+    end_transaction,
+    get_generation,
+)
 
 TRIES = 8
 """How often a rule set is read, if another program changes it between reading and transaction."""
@@ -36,13 +42,11 @@ def commit(
 ) -> bool:
     """Make all changes or none; False: the rule set changed since it was read, and ``retry`` is allowed.
 
-    :param sock: of the writer: closing it may wait
-
+    :param sock: of the job: closing it may wait
     :param changed: the answers that say so
     :param busy: advice for the operator where something that is deleted is in use
     :raises KernelError: with advice for the operator
     """
-    job_sockets.drop_netfilter(sock.namespace)
     try:
         sock.transaction(begin_transaction(generation), changes, end_transaction())
     except KernelError as exc:
@@ -50,4 +54,6 @@ def commit(
             return False
         hint = "the rule set keeps changing" if exc.code in changed else exc.hint
         raise KernelError(exc.namespace, exc.what, exc.code, busy if exc.code == errno.EBUSY else hint) from exc
+    if any(request.kind in DELETIONS for request in changes):
+        job_sockets.note_deletion(sock.namespace)
     return True
