@@ -169,7 +169,8 @@ class Drafts:
         """Take what the events of the kernel vouch for as the observed state; False if it has to be read."""
         state, router_id, trust = draft.state, draft.view.router.id, self._memory.trust
         vouched = trust.of(router_id) or trust.recognise(router_id, state)
-        if vouched is None or draft.allocated.without_ipv6:
+        # What was missing when it was last read may have come since: link-local addresses have no events that count.
+        if vouched is None or draft.allocated.without_ipv6 or draft.allocated.without_link_locals:
             return False
         if state.shared_by_hosts is not None or not set(names_of(state)) <= set(names_of(vouched.state)):
             return False

@@ -265,6 +265,30 @@ def test_what_has_no_event_is_left_to_audits(agent: Agent, router: Router) -> No
     assert not agent.differs(router)
 
 
+def test_a_link_local_address_that_comes_after_a_plan_has_missed_it_is_no_reason_to_write(
+    agent: Agent, router: Router
+) -> None:
+    """The kernel makes it some time after the device came up."""
+    agent.once(router)
+    name = device(qrouter(router), "qr-")
+
+    def found() -> list[str]:
+        shown = lab.ip_json("-6", "address", "show", "dev", name, netns=qrouter(router))
+        return [
+            f"{one['local']}/{one['prefixlen']}"
+            for link in shown
+            for one in link["addr_info"]
+            if one["scope"] == "link"
+        ]
+
+    (address,) = wait_for(found)
+    lab.run("ip", "-n", qrouter(router), "address", "del", address, "dev", name)
+    assert not agent.differs(router)  # and what is missing is noted
+    lab.run("ip", "-n", qrouter(router), "address", "add", address, "dev", name)
+    assert not agent.once(router).plan
+    assert not agent.differs(router)
+
+
 def test_without_events_everything_is_read(agent: Agent, router: Router) -> None:
     reconciler = agent.reconciler
     for _ in range(3):
