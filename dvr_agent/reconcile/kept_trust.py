@@ -11,6 +11,7 @@ a part of.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dvr_agent.attach.outer_ends import bridge_name, tap_name
@@ -97,7 +98,14 @@ class KeptTrust:
 
 def digest(state: DesiredRouter) -> str:
     """Return the digest of what the kernel has of a router."""
-    return digest_of(*states_of(state))
+    shared = _digest_of_shared(state.base) if state.base is not None else None
+    return digest_of(state.qrouter, state.slice, state.snat, shared)
+
+
+@lru_cache(maxsize=16)
+def _digest_of_shared(base: NamespaceState) -> str:
+    """Return the digest of the shared part of a fip namespace, which is one object for all routers there."""
+    return digest_of(base)
 
 
 def _places(event: AnyEvent) -> Iterable[_Place]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
 _PLAIN = frozenset({str, int, bool, float, bytes, type(None)})
+_SEQUENCES, _SETS = (tuple, list), (frozenset, set)
 _readers: dict[type, Callable[[object], Iterable[object]]] = {}
 """Dataclass → what returns the values of one, but for those that its comparison ignores."""
 
@@ -25,18 +26,22 @@ def _text(value: object) -> str:
     kind = type(value)
     if kind in _PLAIN:
         return repr(value)
-    if isinstance(value, tuple | list):
-        return f"{kind.__name__}({','.join([_text(one) for one in value])})"
-    if isinstance(value, frozenset | set):
-        return f"{{{','.join(sorted([_text(one) for one in value]))}}}"
+    if isinstance(value, _SEQUENCES):
+        return f"{kind.__name__}({','.join(_texts(value))})"
+    if isinstance(value, _SETS):
+        return f"{{{','.join(sorted(_texts(value)))}}}"
     read = _readers.get(kind)
     if read is None:
         if isinstance(value, Mapping):
-            return f"{{{','.join(sorted([_text(one) for one in value.items()]))}}}"
+            return f"{{{','.join(sorted(_texts(value.items())))}}}"
         if not dataclasses.is_dataclass(value):
             return repr(value)
         read = _readers[kind] = _reader(kind)
-    return f"{kind.__name__}({','.join([_text(one) for one in read(value)])})"
+    return f"{kind.__name__}({','.join(_texts(read(value)))})"
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    return [repr(one) if type(one) in _PLAIN else _text(one) for one in values]
 
 
 def _reader(kind: type) -> Callable[[object], Iterable[object]]:
