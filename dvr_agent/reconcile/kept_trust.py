@@ -21,6 +21,7 @@ from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event
 from dvr_agent.reconcile.contradictions import is_drift, is_up, ports_of, states_of, stems_of
 from dvr_agent.state.digest import digest_of
 from dvr_agent.state.link import Link, Port
+from dvr_agent.state.namespace import NamespaceState
 
 MANY = 256
 """Events of one router or namespace; with more of them it is read."""
