@@ -212,9 +212,8 @@ class Service:
         # The libraries that no job needs, while there are descriptors to read them.  Not in this thread: the admin
         # socket would not be served meanwhile.
         self._worker.call(self._exposition.load)
-        if self._report.is_configured:
-            self._worker.call(self._report.load)
-            self._report.complete()
+        self._worker.call(self._report.load)
+        self._report.complete()
 
     def _recognised(self) -> int:
         """Return the number of routers that were not read since an earlier process has kept them."""
