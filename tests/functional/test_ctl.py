@@ -35,8 +35,10 @@ def snapshot(ctl: Ctl) -> dict[str, Any]:
         found[f"{name} links"] = [
             (x["ifindex"], x["ifname"], x["address"], x["mtu"], "UP" in x["flags"]) for x in links
         ]
-        for words in ("-4 address", "-4 route show table all", "-4 rule", "-6 rule", "neighbour show nud permanent"):
-            found[f"{name} {words}"] = lab.ip_json(*words.split(), netns=name)
+        found[f"{name} addresses"] = [(x["ifname"], x["addr_info"]) for x in lab.ip_json("-4", "address", netns=name)]
+        for words in ("-4 route show table all", "-4 rule", "-6 rule", "neighbour show nud permanent"):
+            # A device's carrier comes some time after it was made.
+            found[f"{name} {words}"] = [{**x, "flags": None} for x in lab.ip_json(*words.split(), netns=name)]
         if name:
             found[f"{name} rules"] = [line for line in saved(name).splitlines() if not line.startswith(("#", ":"))]
     return found

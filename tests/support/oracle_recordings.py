@@ -14,6 +14,7 @@ from typing import Any
 from tests.support import lab
 from tests.support import oracle_reader as reader
 from tests.support.oracle_normalise import fip_side
+from tests.support.oracle_watch import until_settled
 from tests.support.recorded_documents import DATA
 
 
@@ -66,9 +67,11 @@ class Scenario:
         return found
 
     def observe(self) -> dict[str, reader.View]:
-        """What is there now of this router, by namespace."""
+        """What is there of this router, by namespace, when the kernel has made its link-local addresses."""
         names = {f"qrouter-{self.router['id']}", f"snat-{self.router['id']}", f"fip-{self.external_network}"}
-        return {name: reader.read(name) for name in sorted(names) if (lab.NETNS / name).exists()}
+        present = [name for name in sorted(names) if (lab.NETNS / name).exists()]
+        until_settled(present)
+        return {name: reader.read(name) for name in present}
 
     def seed(self, state_path: Path) -> None:
         """State files with the pair and the priorities that the reference agent chose, in its format."""
