@@ -98,7 +98,7 @@ def test_crash_of_the_master_without_an_agent_is_no_fail_over(side: Ours, other:
         pinging.send_signal(signal.SIGINT)
         said, _ = pinging.communicate()
     asked, answered = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", said)[0])
-    assert asked == answered > 10
+    assert asked == answered > 3
     assert side.addresses == EVERYTHING
     assert side.routes == ["198.51.100.0/24"]
     assert own_state(other) == "backup"
