@@ -96,6 +96,19 @@ def _watchdog_seconds() -> float | None:
     return int(usec) / 1e6
 
 
+def store_lines(name: str) -> tuple[str, ...]:
+    """Return what asks systemd to keep the descriptor that comes with it, for the next process.
+
+    FDPOLL: whether there is something to read, or an error, is the next process's business.
+    """
+    return "FDSTORE=1", "FDPOLL=0", f"FDNAME={name}"
+
+
+def unstore_lines(name: str) -> tuple[str, ...]:
+    """Return what asks systemd to close what it keeps by a name."""
+    return "FDSTOREREMOVE=1", f"FDNAME={name}"
+
+
 def passed_descriptors() -> list[tuple[str, int]]:
     """Return (name, descriptor) of all that systemd has passed to this process (sd_listen_fds_with_names(3)), once."""
     pid, number, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from dvr_agent.control.packets import Message, receive, send
 from dvr_agent.errors import ServiceError
-from dvr_agent.notify import Notifier, passed_descriptors
+from dvr_agent.notify import Notifier, passed_descriptors, store_lines, unstore_lines
 
 NAME_LENGTH = 16
 
@@ -84,8 +84,7 @@ class FdStore:
                     name = ""
                 else:
                     self._names.add(name)
-                    # FDPOLL: the socket waits to be read, which is no reason for systemd to look at it.
-                    self._notify(_Pending(("FDSTORE=1", "FDPOLL=0", f"FDNAME={name}"), parcel))
+                    self._notify(_Pending(store_lines(name), parcel))
         if instead_of != name:
             self.remove(instead_of)
         return name
@@ -94,7 +93,7 @@ class FdStore:
         """Remove a question; one that is not stored is no error."""
         if name in self._names:
             self._names.discard(name)
-            self._notify(_Pending(("FDSTOREREMOVE=1", f"FDNAME={name}")))
+            self._notify(_Pending(unstore_lines(name)))
 
     def wait_until_handled(self) -> None:
         """Wait until systemd has closed what was removed, so that the last to close it is this process, not systemd."""

@@ -23,7 +23,7 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel.drift_events import DriftEvents, Kept
 from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.kernel.host_limits import HostLimits
-from dvr_agent.notify import Notifier, passed_descriptors
+from dvr_agent.notify import Notifier, passed_descriptors, store_lines, unstore_lines
 from dvr_agent.plural import count
 from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.kept_trust import KeptRouter
@@ -59,7 +59,7 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
         return None
     notifier = Notifier()
     for what in sockets:
-        notifier.send("FDSTOREREMOVE=1", f"FDNAME={PREFIX}{what}")
+        notifier.send(*unstore_lines(PREFIX + what))
     notifier.wait_until_handled()  # else a crash from now on would leave sockets that have been read from
     try:
         if RECORD not in sockets:
@@ -91,8 +91,7 @@ def leave(settings: Settings, judge: DriftJudge) -> None:
         with open(record, "wb", closefd=False) as out:
             out.write(json.dumps({"by": _identity(settings), **kept.record}).encode())
         for what, descriptor in {**kept.descriptors, RECORD: record}.items():
-            # FDPOLL: lost events are an error of the socket, which the next process is to see.
-            notifier.send("FDSTORE=1", "FDPOLL=0", f"FDNAME={PREFIX}{what}", descriptors=[descriptor])
+            notifier.send(*store_lines(PREFIX + what), descriptors=[descriptor])
         notifier.wait_until_handled()
     finally:
         os.close(record)

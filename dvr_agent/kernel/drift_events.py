@@ -196,10 +196,7 @@ class DriftEvents:
         with contextlib.suppress(KernelError):
             fd = netns.open_namespace(name)
             try:
-                self._replace(name)
-                number = self._number(name, fd)
-                self._ears[name] = _Ear(number, os.fstat(fd).st_ino)
-                self._names[number] = name
+                self._hear(name, fd)
                 self._devices[name] = _device_names(name)  # else the former name of one that is renamed is not known
             finally:
                 os.close(fd)
@@ -211,10 +208,13 @@ class DriftEvents:
         :param descriptor: of the namespace, whose name is not there yet
         """
         with contextlib.suppress(KernelError):
-            self._replace(name)
-            number = self._number(name, descriptor)
-            self._ears[name] = _Ear(number, os.fstat(descriptor).st_ino, is_whole=True)
-            self._names[number] = name
+            self._hear(name, descriptor, is_whole=True)
+
+    def _hear(self, name: str, descriptor: int, is_whole: bool = False) -> None:
+        self._replace(name)
+        number = self._number(name, descriptor)
+        self._ears[name] = _Ear(number, os.fstat(descriptor).st_ino, is_whole)
+        self._names[number] = name
 
     def hears_whole(self, name: str) -> bool:
         """Return True if a namespace is heard since it is there."""

@@ -224,9 +224,7 @@ class DriftJudge:
         known = self._known.get(router_id)
         self._plugged = set()
         if known is not desired:
-            before, now = ({tap_name(port.port_id) for port in ports_of(one)} for one in (known, desired))
-            self._plugged = now - before
-            self._note_ports(router_id, known, desired)
+            self._plugged = self._note_ports(router_id, known, desired)
         self._hear(router_id, {state.name for state in states_of(desired)})
         if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
             self._followed.add(router_id)
@@ -361,21 +359,25 @@ class DriftJudge:
         made = event.namespace == HOST and isinstance(event.item, Link) and event.item.name in self._plugged
         return made and is_up(event)
 
-    def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
+    def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> set[str]:
+        """Note which ports a router has now; returns the outer ends that it did not have before."""
         had, has = set(ports_of(before)), set(ports_of(now))
-        for port in had - has:
+        gone, new = had - has, has - had
+        for port in gone:
             self._forget_port(router_id, port)
-        for port in has - had:
+        for port in new:
             self._ports[tap_name(port.port_id)] = (router_id, port)
             self._bridges.setdefault(bridge_name(port.network_id), set()).add(tap_name(port.port_id))
         stem = names.router_stem(router_id)
         if now is not None:
             self._known[router_id] = now
             self._stems[stem] = router_id
-            return
-        self._known.pop(router_id, None)
-        if self._stems.get(stem) == router_id:
-            del self._stems[stem]
+        else:
+            self._known.pop(router_id, None)
+            if self._stems.get(stem) == router_id:
+                del self._stems[stem]
+        # A port of which only a property has changed has its outer end.
+        return {tap_name(port.port_id) for port in new} - {tap_name(port.port_id) for port in gone}
 
     def _forget_port(self, router_id: str, port: Port) -> None:
         """Forget a port that a router had, unless another router has it by now."""

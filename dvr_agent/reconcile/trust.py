@@ -105,11 +105,11 @@ class Trust:
 
         :param new: its namespaces that the job has made
         """
-        entry, state = self._entries.setdefault(router_id, _Entry()), vouched.state
+        state = vouched.state
         if state.shared_by_hosts is None and all(
             self.hears_whole(name) if name in new else self.hears(router_id, name) for name in names_of(state)
         ):
-            entry.vouched = vouched
+            self._entries.setdefault(router_id, _Entry()).vouched = vouched
 
     def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
         """Note that events of these namespaces of a router are heard from now on, and no others; none: it has gone."""

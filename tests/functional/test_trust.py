@@ -97,6 +97,12 @@ def test_what_a_job_has_made_is_trusted_at_once(agent: Agent, router: Router) ->
         assert not agent.differs(wanted)
 
 
+def add_foreign_rule(namespace: str) -> None:
+    """As another program does; it may be there already."""
+    words = ("rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16")
+    lab.run("ip", "-n", namespace, *words, check=False)
+
+
 def test_what_another_program_does_while_a_job_makes_a_router_is_found(
     agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +111,7 @@ def test_what_another_program_does_while_a_job_makes_a_router_is_found(
 
     def meddle(name: str) -> None:
         create(name)
-        lab.run("ip", "-n", name, "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16", check=False)
+        add_foreign_rule(name)
 
     with monkeypatch.context() as patch:
         patch.setattr(namespaces, "create", meddle)
@@ -198,7 +204,7 @@ def test_a_namespace_that_another_program_made_is_not_trusted(
 
     def too_late(name: str) -> None:
         lab.run("ip", "netns", "add", name, check=False)
-        lab.run("ip", "-n", name, "rule", "add", "priority", "33000", "from", "192.0.2.1", "lookup", "16", check=False)
+        add_foreign_rule(name)
         create(name)
 
     with monkeypatch.context() as patch:
