@@ -284,7 +284,10 @@ def test_time_outs_grow_by_method_until_answers_are_quick(
     timeouts, release = bus._calls.timeouts, threading.Event()
 
     def as_at_first() -> bool:
-        return bus.plugin.get_router_ids() == [] and timeouts.of("get_router_ids") == 1
+        try:
+            return bus.plugin.get_router_ids() == [] and timeouts.of("get_router_ids") == 1
+        except ServerError:  # on a busy machine to connect, or to answer, takes longer than this call waits
+            return False
 
     try:
         wait_for(as_at_first, "the first answers may be slow")
@@ -452,10 +455,10 @@ def test_the_password_is_in_no_log_line_whatever_is_wrong(
         "driver": url.replace("rabbit:", "carrot:"),
     }.get(trouble, url)
     levels = "amqp=DEBUG,kombu=DEBUG,oslo_messaging=DEBUG,oslo.messaging=DEBUG,oslo_messaging._drivers=5"
-    path = configure(tmp_path, url, rpc_response_timeout=3, debug=True, default_log_levels=levels)
-    done = subprocess.run(
-        [sys.executable, "-c", TALK, "--config-file", str(path)], capture_output=True, text=True, timeout=60, check=True
-    )
+    patience = 60 if trouble == "none" else 3  # seconds; where nothing is wrong no call waits so long
+    path = configure(tmp_path, url, rpc_response_timeout=patience, debug=True, default_log_levels=levels)
+    talk = [sys.executable, "-c", TALK, "--config-file", str(path)]
+    done = subprocess.run(talk, capture_output=True, text=True, timeout=120, check=True)
     said = done.stdout + done.stderr
     assert ("'connected': True" in said) is (trouble == "none")
     assert "oslo" in said or trouble in ("url", "driver")
