@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -64,6 +64,16 @@ class Association:
     rule: float
     active: float
 
+    @property
+    def on_host(self) -> float:
+        """Seconds from the cast to the rule."""
+        return self.rule - self.cast
+
+    @property
+    def own(self) -> float:
+        """Seconds from the cast to the rule without waiting for the server: what the agent itself takes."""
+        return self.on_host - self.server
+
 
 @dataclass(slots=True)
 class Figures:
@@ -77,10 +87,9 @@ class Figures:
     delete_all: float = 0.0
     delete_last: float = 0.0
 
-    def association(self) -> dict[str, float]:
-        """Medians."""
-        rows = [asdict(one) for one in self.associations]
-        return {name: median(row[name] for row in rows) for name in rows[0]}
+    def association(self, value: Callable[[Association], float]) -> float:
+        """The median of a value that each floating IP has."""
+        return median(map(value, self.associations))
 
 
 class Database:
@@ -198,7 +207,9 @@ def associate(host: Host, agent: str, tenant: Tenant, tenants: Tenants, api: Api
         active = time.time()
         cast = ear.heard(began)
         server = last_answer(host) if agent == OURS else 0.0
-        found.append(Association(answered - began, cast - began, server, rule - began, active - began))
+        one = Association(answered - began, cast - began, server, rule - began, active - began)
+        log(f"cast → rule {one.on_host:.3f} s, the server {one.server:.3f} s, the agent itself {1e3 * one.own:.1f} ms")
+        found.append(one)
     ear.close()
     return found
 

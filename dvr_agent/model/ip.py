@@ -93,7 +93,7 @@ def parse_address(text: object) -> IpAddress:
     return found
 
 
-@lru_cache(maxsize=CACHED)
+@lru_cache(maxsize=128)
 def parse_network(text: str) -> tuple[IpNetwork, bool]:
     """Return the network of ``address/prefix length``, and whether the address has host bits, which are dropped.
 
@@ -116,6 +116,6 @@ def network_of(address: IpAddress, prefixlen: int) -> IpNetwork:
     return _network(address.version, int(address) >> host_bits << host_bits, prefixlen)
 
 
-@lru_cache(maxsize=CACHED)
+@lru_cache(maxsize=128)
 def _network(version: int, first: int, prefixlen: int) -> IpNetwork:
     return _Network4((first, prefixlen)) if version == 4 else _Network6((first, prefixlen))

@@ -88,7 +88,7 @@ def any_mac(value: object, at: At) -> str:
         raise Invalid(at, value, "a MAC address (six octets with colons)") from None
 
 
-@lru_cache(maxsize=CACHED)
+@lru_cache(maxsize=256)
 def _lower_mac(value: object) -> str:
     """Return a MAC address in lower case, as :func:`_lower_uuid` does."""
     if isinstance(value, str) and _mac(value):
@@ -237,7 +237,7 @@ def subnet_network(value: object, at: At) -> IpNetwork:
     return found
 
 
-@lru_cache(maxsize=CACHED)
+@lru_cache(maxsize=128)
 def _reserved(found: IpNetwork) -> str:
     """Return the reserved network that a network overlaps, and what it is for; empty if there is none."""
     return next((f"{network} ({what})" for network, what in _RESERVED if _overlap(found, network)), "")

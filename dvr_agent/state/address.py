@@ -47,13 +47,13 @@ def has_ethernet_address(mac: str) -> bool:
     return len(mac) == len("00:00:00:00:00:00")
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=256)
 def kernel_link_local(device: str, mac: str) -> Address:
     """Return the link-local address that the kernel adds to a device with this MAC address."""
     return Address(device, f"{link_local(mac)}/{LINK_LOCAL_PREFIX}")
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=256)
 def is_made_of_mac(address: Address) -> bool:
     """True for a link-local address that the kernel made from a MAC address (any MAC address)."""
     if not address.cidr.startswith("fe80:") or not address.cidr.endswith(f"/{LINK_LOCAL_PREFIX}"):

@@ -291,7 +291,7 @@ def decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     return Not(text) if inverted else text
 
 
-@lru_cache(maxsize=1 << 9)
+@lru_cache(maxsize=128)
 def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     """Encode a name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
     if name is None:

@@ -91,7 +91,7 @@ def _body(rule: Rule) -> bytes:
     return _head(AF_OF_FAMILY[family], length, table if table < 256 else 0, FR_ACT_TO_TBL) + attributes
 
 
-@lru_cache(maxsize=1 << 10)
+@lru_cache(maxsize=128)
 def _decode(data: bytes) -> Rule | None:
     """Decode a rule; those of the kernel are the same in all namespaces."""
     af, dst_len, src_len, tos, table, action, flags = _read_head(data, 0)

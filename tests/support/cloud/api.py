@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 import uuid
 from typing import Any
 
 Item = dict[str, Any]
 PROJECT = "lab"
+KEPT_SECONDS = 10.0
+"""A connection that was silent for longer is made anew: the server closes it some time, and says nothing."""
 ONE = {"policies": "policy", "address-scopes": "address_scope", "l3-routers": "router", "l3-agents": "agent"}
 ONE |= {"ndp_proxies": "ndp_proxy"}
 INTERFACES = (
@@ -48,6 +51,9 @@ class Api:
         :raises OSError: nobody answers
         """
         connection = getattr(self._local, "connection", None)
+        if connection is not None and time.monotonic() - self._local.used > KEPT_SECONDS:
+            connection.close()
+            connection = None
         if connection is None:
             connection = self._local.connection = http.client.HTTPConnection(*self._place, timeout=120)
         try:
@@ -59,6 +65,7 @@ class Api:
             connection.close()
             self._local.connection = None
             raise exc if isinstance(exc, OSError) else ConnectionError(str(exc)) from exc
+        self._local.used = time.monotonic()
         if answer.status >= 300:
             raise ApiError(answer.status, f"{verb} {path}: {text}")
         return json.loads(text) if text else None
