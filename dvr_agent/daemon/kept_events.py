@@ -35,6 +35,10 @@ PREFIX = "events-"
 """Of the names in the store."""
 RECORD = "record"
 ALL_READ = "events of the kernel were not heard on since the last stop, all routers are read"
+_FILE = os.stat(__file__)
+INSTALLED = (__version__, _FILE.st_ino, _FILE.st_ctime_ns)
+"""Which code this process runs: another revision of a package has the same version, but new files.  Asked for at the
+start, since the files of the next process may be there before this one ends."""
 MFD_NOEXEC_SEAL = 8
 """Linux 6.3 (``include/uapi/linux/memfd.h``); not in Python."""
 
@@ -66,7 +70,7 @@ def take(settings: Settings, nftables: bool) -> KeptEvents | None:
             raise ValueError("the record is missing")
         record = _read(sockets.pop(RECORD))
         if record["by"] != _identity(settings):
-            raise ValueError("version or configuration are others")
+            raise ValueError("installation or configuration are others")
         routers = {str(router_id): KeptRouter.from_json(one) for router_id, one in record["routers"].items()}
         events, sockets = Kept(record["events"], sockets), {}
         return KeptEvents(DriftEvents(nftables, events, is_shared), routers)
@@ -132,4 +136,4 @@ def _new_file() -> int:
 
 def _identity(settings: Settings) -> str:
     """Return what must be equal in both processes: what they want of the kernel, and how they read it."""
-    return digest_of(__version__, settings, HostFilter.backend, HostLimits.reason)
+    return digest_of(INSTALLED, settings, HostFilter.backend, HostLimits.reason)

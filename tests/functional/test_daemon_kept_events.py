@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import dvr_agent
 from dvr_agent.kernel.host_filter import HostFilter
 from tests.support import lab
 from tests.support.daemon_site import (
@@ -120,10 +122,33 @@ def test_with_another_configuration_everything_is_read(site: Site, manager: Serv
     site.daemon.stop()
     site.daemon.configure(dvr_agent={"retry_interval": 7})
     restart(site, manager)
-    assert "all routers are read: version or configuration are others" in site.daemon.log
+    assert "all routers are read: installation or configuration are others" in site.daemon.log
     assert not manager.stored
     site.daemon.stop()
     assert unread(site) == []
+
+
+def test_after_another_installation_of_the_same_version_everything_is_read(
+    site: Site, manager: ServiceManager, tmp_path: Path
+) -> None:
+    """Another revision of a package replaces the files of the process that runs."""
+    installed = tmp_path / "installed"
+
+    def install() -> None:
+        shutil.rmtree(installed, ignore_errors=True)
+        shutil.copytree(Path(dvr_agent.__file__).parent, installed / "dvr_agent")
+
+    def restart() -> list[int]:
+        site.daemon.stop()
+        site.daemon.start(manager=manager, PYTHONPATH=str(installed), PYTHONSAFEPATH="1")
+        wait_for(lambda: in_sync(site))
+        return unread(site)
+
+    install()
+    assert restart() == []
+    assert restart() == [2]
+    install()
+    assert restart() == [2]
 
 
 def test_a_record_that_cannot_be_read_is_no_obstacle(site: Site, manager: ServiceManager) -> None:

@@ -372,8 +372,9 @@ def test_what_goes_of_a_slice_with_its_router_goes_in_one_send(
 
 
 def ip_of_fip() -> list[str]:
-    """Rules, routes, addresses and neighbours of the fip namespace, of IPv4: those of link-local addresses come late."""
-    asked = (("rule",), ("-4", "route", "show", "table", "all"), ("neighbour", "show", "proxy"), ("-o", "-4", "address"))
+    """Rules, routes, addresses and neighbours of the fip namespace; routes of IPv4, since those of link-local addresses come late."""
+    routes, addresses = ("-4", "route", "show", "table", "all"), ("-o", "-4", "address")
+    asked = (("rule",), routes, ("neighbour", "show", "proxy"), addresses)
     return [lab.run("ip", "-n", FIP, *words) for words in asked]
 
 
