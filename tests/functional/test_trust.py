@@ -372,7 +372,7 @@ def test_what_goes_of_a_slice_with_its_router_goes_in_one_send(
 
 
 def ip_of_fip() -> list[str]:
-    """Rules, routes, addresses and neighbours of the fip namespace; routes of IPv4, since those of link-local addresses come late."""
+    """Rules, routes, addresses and neighbours of the fip namespace; IPv6 routes of link-local addresses come late."""
     routes, addresses = ("-4", "route", "show", "table", "all"), ("-o", "-4", "address")
     asked = (("rule",), routes, ("neighbour", "show", "proxy"), addresses)
     return [lab.run("ip", "-n", FIP, *words) for words in asked]
