@@ -144,7 +144,7 @@ def _masked(high: int, low: int, length: int) -> tuple[int, int]:
 def _subnet_of(data: Data) -> Iterator[tuple[str, int, str]]:
     """Yield (subnet, index, address) of an address that has a connected route.
 
-    Not of one with a peer, whose routes are others; nor of the subnets that the kernel leaves out: 0.0.0.0/8.
+    Not of one with a peer, whose routes are others; nor in 0.0.0.0/8, for which Linux before 5.3 makes none.
     """
     family, length, flags, index = _read_address_head(data, 0)
     if family not in METRIC or flags & (IFA_F_SECONDARY if family == AF_INET else _UNSURE):
