@@ -244,10 +244,9 @@ def _stale_table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterato
 
 
 def _kernel_route_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]:
-    """Add the routes of desired addresses that the kernel had made and that are lost."""
-    for route in sorted(now.lost_routes):
-        if is_wanted_route(route, desired):
-            yield Change(Action.ADD, route)
+    """Add the lost routes of desired addresses; addresses of one subnet on a device share one."""
+    lost = {route.key: route for route in sorted(now.lost_routes) if is_wanted_route(route, desired)}
+    yield from _added(lost.values())
 
 
 def is_wanted_route(route: KernelRoute, desired: NamespaceState) -> bool:
