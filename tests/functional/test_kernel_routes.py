@@ -178,6 +178,15 @@ def test_a_route_of_another_program_in_its_place_is_replaced(
     assert not agent.differs(router)
 
 
+def test_a_route_by_the_same_device_in_its_place_gives_way(agent: Agent, router: Router) -> None:
+    namespace, before = namespace_of(router, names.QROUTER), everything(router)
+    name = device(namespace, "qr-")
+    lab.run("ip", "-n", namespace, "route", "replace", "10.2.0.0/24", "dev", name, "mtu", "1400")
+    assert added(agent, router) == [f"- route 10.2.0.0/24 dev {name}", f"+ connected route 10.2.0.0/24 dev {name}"]
+    assert everything(router) == before
+    assert not agent.differs(router)
+
+
 def test_with_the_subnet_on_a_foreign_device_too_both_have_their_routes(agent: Agent, router: Router) -> None:
     """As by the kernel; no route of the other one's is replaced."""
     namespace = namespace_of(router, names.QROUTER)
