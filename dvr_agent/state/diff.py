@@ -88,7 +88,8 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     items = [*_loopback_change(now)]
     for kind in KINDS:
         items += _address_changes(now, desired) if kind is ADDRESS_KIND else _kind_changes(kind, now, desired)
-    items += _kernel_route_changes(now, desired)
+    if now.lost_routes:
+        items += _kernel_route_changes(now, desired)
     return Changes(
         desired.name,
         create=observed is None,
