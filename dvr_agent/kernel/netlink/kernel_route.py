@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl import RTM_NEWROUTE, rt_scope, rt_type
 from pyroute2.netlink.rtnl.ifaddrmsg import (
     IFA_F_DADFAILED,
     IFA_F_NOPREFIXROUTE,
+    IFA_F_PERMANENT,
     IFA_F_SECONDARY,
     IFA_F_TENTATIVE,
     ifaddrmsg,
@@ -40,7 +41,8 @@ LOCAL = rt_type["local"]
 _read_address_head = ADDRESS.read_head("family", "prefixlen", "flags", "index")
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = map(ADDRESS.number, ("IFA_ADDRESS", "IFA_LOCAL", "IFA_FLAGS"))
 _read_ip, _read_flags = ADDRESS.reader("IFA_ADDRESS"), ADDRESS.reader("IFA_FLAGS")
-_UNSURE = IFA_F_TENTATIVE | IFA_F_DADFAILED
+_STATE = IFA_F_PERMANENT | IFA_F_TENTATIVE | IFA_F_DADFAILED
+"""Flags of which an IPv6 address that counts has the first alone: it was not learned, and no duplicate was found."""
 
 _head = ROUTE.head("family", "dst_len", "table", "proto", "scope", "type")
 _read_route_head = ROUTE.read_head("family", "dst_len", "table", "proto", "type")
@@ -116,7 +118,7 @@ def _suspects(addresses: Iterable[Data], up: Collection[int], present: Collectio
                 found.append(data)
         elif data[0] == AF_INET6:
             length, flags, index, high, low = _v6_address(data)
-            if index not in up or flags & _UNSURE:
+            if index not in up or flags & _STATE != IFA_F_PERMANENT:
                 continue
             high, low = (high, 0) if length == 64 else _masked(high, low, length)
             if (length, high, low, index) not in present:
@@ -147,7 +149,7 @@ def _subnet_of(data: Data) -> Iterator[tuple[str, int, str]]:
     Not of one with a peer, whose routes are others; nor in 0.0.0.0/8, for which Linux before 5.3 makes none.
     """
     family, length, flags, index = _read_address_head(data, 0)
-    if family not in METRIC or flags & (IFA_F_SECONDARY if family == AF_INET else _UNSURE):
+    if not _counts(family, flags):
         return
     found = positions(data, ADDRESS.size)
     if at := found.get(_IFA_FLAGS, 0):
@@ -159,6 +161,13 @@ def _subnet_of(data: Data) -> Iterator[tuple[str, int, str]]:
     subnet = str(ip_network(f"{ip}/{length}", strict=False))
     if family == AF_INET6 or (length < 32 and not subnet.startswith("0.")):
         yield subnet, index, f"{ip}/{length}"
+
+
+def _counts(family: int, flags: int) -> bool:
+    """Return False for an address whose routes are another one's, or not there yet."""
+    if family == AF_INET:
+        return not flags & IFA_F_SECONDARY
+    return family == AF_INET6 and flags & _STATE == IFA_F_PERMANENT
 
 
 def _connected_subnets(routes: Iterable[Data]) -> Iterator[tuple[str, int]]:
@@ -192,7 +201,7 @@ def _own_addresses(addresses: Iterable[Data], up: Collection[int]) -> Iterator[t
     """
     for data in addresses:
         family, length, flags, index = _read_address_head(data, 0)
-        if index not in up or flags & (IFA_F_SECONDARY if family == AF_INET else _UNSURE):
+        if index not in up or not _counts(family, flags):
             continue
         found = positions(data, ADDRESS.size)
         at = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, 0)
