@@ -268,5 +268,7 @@ def is_wanted_route(route: KernelRoute, desired: NamespaceState) -> bool:
 
 def _is_link_local(route: KernelRoute, desired: NamespaceState) -> bool:
     """Return True for a route of the link-local address that the kernel makes for each device."""
-    is_link_local = route.cidr.startswith("fe80:") if route.is_local else route.dst == LINK_LOCAL_NETWORK
-    return is_link_local and any(link.name == route.device for link in desired.links)
+    links = [link for link in desired.links if link.name == route.device]
+    if not route.is_local:
+        return bool(links) and route.dst == LINK_LOCAL_NETWORK
+    return any(kernel_link_local(link.name, link.mac).cidr == route.cidr for link in links)

@@ -72,6 +72,12 @@ def test_that_of_an_address_that_nobody_wants_is_not(route: KernelRoute) -> None
     assert added(lost(STATE, route, route._replace(is_local=True)), STATE) == []
 
 
+def test_the_link_local_address_of_another_program_is_left_as_it_is() -> None:
+    """To get its local route back it would have to be added again, as one of ours."""
+    theirs = KernelRoute("qr-a", "fe80::1/64")
+    assert added(lost(STATE, theirs, theirs._replace(is_local=True)), STATE) == [theirs]
+
+
 def test_of_what_vrrp_holds_the_connected_route_is_added_and_no_local_one() -> None:
     """An address that leaves for another host meanwhile would be answered for here."""
     connected = KernelRoute("qr-a", VIRTUAL.cidr)
