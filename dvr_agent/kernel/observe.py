@@ -44,16 +44,17 @@ def observe(
 
     Where a route seems to be lost all is read once more: addresses, devices and routes are not read at one moment.
     """
-    state = _observe(namespace, ownership, sysctls, counters, neighbours)
+    keys = tuple(sysctls)
+    state = _observe(namespace, ownership, keys, counters, neighbours)
     if state is None or not state.lost_routes:
         return state
-    return _observe(namespace, ownership, sysctls, counters, neighbours, state.lost_routes)
+    return _observe(namespace, ownership, keys, counters, neighbours, state.lost_routes)
 
 
 def _observe(
     namespace: str,
     ownership: Ownership,
-    sysctls: Iterable[str],
+    keys: tuple[str, ...],
     counters: WriteCounters,
     neighbours: Collection[Neighbour] | None,
     suspected: Collection[KernelRoute] | None = None,
@@ -62,7 +63,6 @@ def _observe(
 
     :param suspected: the routes that seemed to be lost when it was read before
     """
-    keys = tuple(sysctls)
     read_sysctls = functools.partial(sysctl.read_here, sysctl.paths_of(namespace, keys))
     in_tables = ownership.limited and not HostLimits.by_tc
     protocols = (NETLINK_ROUTE, NETLINK_NETFILTER) if in_tables else (NETLINK_ROUTE,)
@@ -80,7 +80,7 @@ def _observe(
             limits = _tc_limits(sock, owned, ownership)
         reader = SliceReader(sock, ownership, names, owned, neighbours)
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
-        up = {link.ifindex for link in links if link.up and link.ifindex in owned}
+        up = {link.ifindex for link in links if link.up and link.ifindex in owned and link is not loopback}
         lost = find_lost(reader, up)
         if suspected is not None:
             lost = lost.intersection(suspected)

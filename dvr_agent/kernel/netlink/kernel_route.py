@@ -25,7 +25,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from dvr_agent.kernel.netlink.address import add_address, delete_address, dump_addresses
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, Instead, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, CREATE, REPLACE, Request, split_cidr
-from dvr_agent.kernel.netlink.route import PROTO_KERNEL, UNICAST, dump_routes, replaced_text, routes_in_place
+from dvr_agent.kernel.netlink.route import PROTO_KERNEL, UNICAST, dump_routes, first_in_place, replaced_text
 from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.address import Address
 from dvr_agent.state.kernel_route import KERNEL_ROUTE_KIND, KernelRoute
@@ -275,8 +275,7 @@ def _dump_table(route: KernelRoute, _context: WriteContext) -> Request:
 def _instead(route: KernelRoute, _refused: Request, found: Sequence[Data], context: WriteContext) -> Instead:
     """Replace what another program has put there; join the connected routes of other devices with the same subnet."""
     index = context.indexes[route.device]
-    family = AF_INET6 if ":" in route.cidr else AF_INET
-    first = next(routes_in_place(found, route.dst, METRIC[family]), None)
+    first = first_in_place(found, route.dst, METRIC[AF_INET6 if ":" in route.cidr else AF_INET])
     if first is None or first[_proto] == PROTO_KERNEL:
         return Instead([add_kernel_route(route, index, NLM_F_CREATE | NLM_F_APPEND)])
     return Instead([add_kernel_route(route, index, REPLACE)], replaced_text(first))

@@ -7,7 +7,7 @@ metric.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP
@@ -124,8 +124,8 @@ def decode_replaced(data: Data) -> Iterable[Route]:
     yield Route(f"{dst}/{length}", table, ())
 
 
-def routes_in_place(messages: Iterable[Data], network: str, priority: int) -> Iterator[Data]:
-    """Yield the routes with a destination and a metric; the kernel uses the first one.
+def first_in_place(messages: Iterable[Data], network: str, priority: int) -> Data | None:
+    """Return the first route with a destination and a metric: the one that the kernel uses.
 
     :param messages: RTM_NEWROUTE messages of the destination's family and of one table, in the kernel's order
     """
@@ -135,7 +135,8 @@ def routes_in_place(messages: Iterable[Data], network: str, priority: int) -> It
         at, metric = found.get(_DST, 0), found.get(_PRIORITY, 0)
         same = data[_dst_len] == length and (_read_ip(data, at) if at else _ANY[family]) == dst
         if same and (_read_number(data, metric) if metric else 0) == priority:
-            yield data
+            return data
+    return None
 
 
 def replaced_text(data: Data) -> str:
@@ -309,8 +310,7 @@ def _instead(route: Route, _refused: Request, found: Sequence[Data], context: Wr
 
     The kernel's are connected IPv4 routes for the same subnet; connected IPv6 routes have a metric of their own.
     """
-    metric = METRIC[AF_INET6 if ":" in route.dst else AF_INET]
-    first = next(routes_in_place(found, route.dst, metric), None)
+    first = first_in_place(found, route.dst, METRIC[AF_INET6 if ":" in route.dst else AF_INET])
     if first is None:
         return Instead()
     if first[_proto] == PROTO_KERNEL and ":" not in route.dst:
