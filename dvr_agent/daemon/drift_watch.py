@@ -28,6 +28,7 @@ from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
 from dvr_agent.reconcile.plan_lines import stale_table_lines, table_lines, table_text
 from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Changes
+from dvr_agent.state.kernel_route import KERNEL_ROUTE_KIND
 from dvr_agent.state.link import LINK_KIND
 from dvr_agent.state.namespace import thing_of
 
@@ -187,7 +188,7 @@ def _without(judgement: Judgement, undone: Set[Hashable]) -> Judgement:
     return judgement._replace(findings=findings)
 
 
-_TAKE_OTHERS = frozenset({"namespace", LINK_KIND.name, ADDRESS_KIND.name})
+_TAKE_OTHERS = frozenset({"namespace", LINK_KIND.name, ADDRESS_KIND.name, KERNEL_ROUTE_KIND.name})
 """Kinds of objects with which others go."""
 
 

@@ -138,7 +138,7 @@ class _Writer:
                 self.flush(run.devices)
             else:
                 self._learn(run.devices)
-        replaces = self._leaving and handler.kind.place is not None
+        replaces = (self._leaving and handler.kind.place is not None) or handler.adds_singly
         if run.action is Action.ADD and not (replaces or self._missing) and self._absent.isdisjoint(run.devices):
             self._pending += handler.add([change.item for change in run.changes], context)
             self._changes += run.changes

@@ -1,7 +1,8 @@
 """Turns a notification into the object of ``state`` that has changed.  Knows no routers.
 
 Used by :mod:`.drift_events`.  An object that :mod:`dvr_agent.state` cannot describe is none of ours and yields nothing;
-but a route that *replaced* one of ours may be of any kind: it is reported as the end of that place's route.
+but a route that *replaced* one of ours may be of any kind: it is reported as the end of that place's route, and of the
+connected route which may have been there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWRULE,
 )
 
-from dvr_agent.kernel.netlink import route, rule
+from dvr_agent.kernel.netlink import kernel_route, route, rule
 from dvr_agent.kernel.netlink.address import decode_addresses
 from dvr_agent.kernel.netlink.link import decode_brief, index_and_name
 from dvr_agent.kernel.netlink.listener import Notification
@@ -98,6 +99,10 @@ def _route(notification: Notification, devices: Names) -> Iterable[Found]:
     found = [Found(item, present) for item in route.decode_routes((notification.body,), devices)]
     if not found and present and notification.flags & NLM_F_REPLACE:
         found = [Found(item, False) for item in route.decode_replaced(notification.body)]
+    if not present:
+        found += [Found(item, False) for item in kernel_route.decode_removed(notification.body, devices)]
+    elif notification.flags & NLM_F_REPLACE:
+        found += [Found(item, False) for item in kernel_route.decode_replaced(notification.body)]
     return found
 
 

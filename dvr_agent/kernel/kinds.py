@@ -8,7 +8,7 @@ a file, see ``sysctl.py``; limits are in nf_tables, see ``nftables/limits.py``, 
 
 from __future__ import annotations
 
-from dvr_agent.kernel.netlink import address, neighbour, policer, proxy_neighbour, route, rule
+from dvr_agent.kernel.netlink import address, kernel_route, neighbour, policer, proxy_neighbour, route, rule
 from dvr_agent.kernel.netlink.handler import AnyHandler
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.limit import LIMIT_KIND
@@ -25,8 +25,10 @@ HANDLERS: tuple[AnyHandler, ...] = (
 )
 """All handlers, in the order in which kinds are read."""
 
-HANDLER_OF: dict[type[KernelObject], AnyHandler] = {handler.kind.type: handler for handler in HANDLERS}
-"""Class of a value → its handler."""
+HANDLER_OF: dict[type[KernelObject], AnyHandler] = {
+    handler.kind.type: handler for handler in (*HANDLERS, kernel_route.HANDLER)
+}
+"""Class of a value → its handler; routes that the kernel makes are written like other kinds, but not read."""
 
 SPECIAL: tuple[AnyKind, ...] = (LINK_KIND, SYSCTL_KIND, LIMIT_KIND)
 """Kinds without handler; ``tests/unit/test_kinds.py`` checks that each kind is here or in :data:`HANDLERS`."""

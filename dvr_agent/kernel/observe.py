@@ -21,9 +21,11 @@ from dvr_agent.kernel.host_limits import HostLimits
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
 from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
+from dvr_agent.kernel.netlink.kernel_route import find_lost, find_lost_local
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.limits import read_drops, read_limits
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
@@ -38,8 +40,29 @@ def observe(
     counters: WriteCounters,
     neighbours: Collection[Neighbour] | None = None,
 ) -> NamespaceState | None:
-    """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
+    """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`.
+
+    Where a route seems to be lost all is read once more: addresses, devices and routes are not read at one moment.
+    """
     keys = tuple(sysctls)
+    state = _observe(namespace, ownership, keys, counters, neighbours)
+    if state is None or not state.lost_routes:
+        return state
+    return _observe(namespace, ownership, keys, counters, neighbours, state.lost_routes)
+
+
+def _observe(
+    namespace: str,
+    ownership: Ownership,
+    keys: tuple[str, ...],
+    counters: WriteCounters,
+    neighbours: Collection[Neighbour] | None,
+    suspected: Collection[KernelRoute] | None = None,
+) -> NamespaceState | None:
+    """Read a slice once.
+
+    :param suspected: the routes that seemed to be lost when it was read before
+    """
     read_sysctls = functools.partial(sysctl.read_here, sysctl.paths_of(namespace, keys))
     in_tables = ownership.limited and not HostLimits.by_tc
     protocols = (NETLINK_ROUTE, NETLINK_NETFILTER) if in_tables else (NETLINK_ROUTE,)
@@ -57,6 +80,11 @@ def observe(
             limits = _tc_limits(sock, owned, ownership)
         reader = SliceReader(sock, ownership, names, owned, neighbours)
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
+        up = {link.ifindex for link in links if link.up and link.ifindex in owned and link is not loopback}
+        lost = find_lost(reader, up)
+        if suspected is not None:
+            lost = lost.intersection(suspected)
+            lost |= find_lost_local(reader, up) if lost else lost
         return NamespaceState(
             name=namespace,
             ownership=ownership,
@@ -65,6 +93,7 @@ def observe(
             limits=frozenset(limit for limit in limits if limit.device in devices),
             link_locals=frozenset(read_link_locals(reader)),
             loopback=_state(loopback) if loopback is not None and ownership.kernel_rules else None,
+            lost_routes=lost,
             **found,
         )
 

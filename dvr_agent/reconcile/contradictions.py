@@ -11,6 +11,9 @@ from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.kernel.drift_events import AnyEvent, Event
 from dvr_agent.state.address import Address
+from dvr_agent.state.diff import is_wanted_route
+from dvr_agent.state.kernel_route import KernelRoute
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import KIND_OF, NamespaceState
 
@@ -24,11 +27,18 @@ def is_drift(desired: NamespaceState, event: Event) -> bool:
         return True
     if isinstance(item, Link) and item.name == LOOPBACK:
         return desired.ownership.kernel_rules and not (event.present and item.up)
+    if isinstance(item, KernelRoute):
+        return not event.present and is_wanted_route(item, desired)
     if desired.virtual_router is not None and desired.virtual_router.holds(item):
         return False
+    return _differs(desired, item, event.present)
+
+
+def _differs(desired: NamespaceState, item: KernelObject, present: bool) -> bool:
+    """Return True if an object that is there, or is not, is not as desired."""
     kind = KIND_OF[type(item)]
     wanted = desired.of_kind(kind)
-    if not event.present:
+    if not present:
         key = kind.identity(item)
         return item in wanted or (kind.key is not None and any(kind.identity(one) == key for one in wanted))
     if item in wanted or (isinstance(item, Address) and item.cidr.startswith("fe80:")):

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dvr_agent.state.address import Address
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.limit import Limit
 from dvr_agent.state.link import Link
@@ -58,8 +59,8 @@ def _on_device(item: Any, link: Link) -> bool:
     return link.name in KIND_OF[type(item)].devices(item)
 
 
-def _by_address(route: Route, address: Address) -> bool:
-    """A next hop is reached by the subnet of an address on its device."""
+def _by_address(route: Route, address: Address | KernelRoute) -> bool:
+    """A next hop is reached by the subnet of an address on its device, and by the route to that subnet."""
     return any(hop.device == address.device and _contains(address.cidr, hop.gateway) for hop in route.hops)
 
 
@@ -86,6 +87,7 @@ def _contains(network: str, gateway: str | None) -> bool:
 
 NEEDS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Address, Link): _on_device,
+    (KernelRoute, Link): _on_device,
     (Neighbour, Link): _on_device,
     (ProxyNeighbour, Link): _on_device,
     (ProxyNeighbour, Route): _is_proxied_by,
@@ -94,6 +96,7 @@ NEEDS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Sysctl, Link): _on_device,
     (Limit, Link): _on_device,
     (Route, Address): _by_address,
+    (Route, KernelRoute): _by_address,
     (Route, Route): _by_onlink_route,
     (Rule, Route): _leads_to,
 }

@@ -12,9 +12,10 @@ from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
+from dvr_agent.state.address import ADDRESS_KIND, Address, has_ethernet_address, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
 from dvr_agent.state.filter_runs import is_same
+from dvr_agent.state.kernel_route import LINK_LOCAL_NETWORK, KernelRoute, connected_route
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
 from dvr_agent.state.rule import KERNEL_RULES
@@ -87,6 +88,8 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     items = [*_loopback_change(now)]
     for kind in KINDS:
         items += _address_changes(now, desired) if kind is ADDRESS_KIND else _kind_changes(kind, now, desired)
+    if now.lost_routes:
+        items += _kernel_route_changes(now, desired)
     return Changes(
         desired.name,
         create=observed is None,
@@ -239,3 +242,33 @@ def _stale_table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterato
     wanted = {table.key: table for table in want}
     for table in now:
         yield TableChange(table, wanted.get(table.key) or Table(*table.key))
+
+
+def _kernel_route_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]:
+    """Add the lost routes of desired addresses; addresses of one subnet on a device share one."""
+    lost = {route.key: route for route in sorted(now.lost_routes) if is_wanted_route(route, desired)}
+    yield from _added(lost.values())
+
+
+def is_wanted_route(route: KernelRoute, desired: NamespaceState) -> bool:
+    """Return True if a route that the kernel makes is of an address which is desired, or of one that VRRP may hold.
+
+    To an address that VRRP holds, and may be about to remove, the local route is not: it would outlive the address.
+    """
+    virtual_router = desired.virtual_router
+    if route.is_local:
+        address = Address(route.device, route.cidr)
+        if virtual_router is not None and virtual_router.holds(address):
+            return False
+        return address in desired.addresses or _is_link_local(route, desired)
+    held = () if virtual_router is None else (virtual_router.primary, *virtual_router.addresses)
+    on_device = (one for one in (*desired.addresses, *held) if route.device in (one.device, ""))
+    return any(connected_route(one).dst == route.dst for one in on_device) or _is_link_local(route, desired)
+
+
+def _is_link_local(route: KernelRoute, desired: NamespaceState) -> bool:
+    """Return True for a route of the link-local address that the kernel makes for each device."""
+    links = [link for link in desired.links if link.name == route.device]
+    if not route.is_local:
+        return bool(links) and route.dst == LINK_LOCAL_NETWORK
+    return any(kernel_link_local(link.name, link.mac).cidr == route.cidr for link in links)

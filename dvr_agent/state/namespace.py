@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table
+from dvr_agent.state.kernel_route import KERNEL_ROUTE_KIND, KernelRoute
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.limit import LIMIT_KIND, Limit
 from dvr_agent.state.link import LINK_KIND, Link
@@ -37,8 +38,8 @@ KINDS: tuple[AnyKind, ...] = (
 )
 """All kinds, in the order in which plans and ``dvrctl show`` print them."""
 
-KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in KINDS}
-"""Class of a value → its kind."""
+KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in (*KINDS, KERNEL_ROUTE_KIND)}
+"""Class of a value → its kind; of routes that the kernel makes an observation has those that are lost, no others."""
 
 
 class Announcement(NamedTuple):
@@ -77,6 +78,8 @@ class NamespaceState:
     :ivar announcements: only in desired states; likewise ``outbound``
     :ivar link_locals: only in observed states: link-local addresses that the kernel or another program made
     :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
+    :ivar lost_routes: only in observed states: routes that the kernel made with addresses which are still there, and
+        which another program has removed
     :ivar virtual_router: only in desired states: what it holds is not part of the comparison
     """
 
@@ -97,6 +100,7 @@ class NamespaceState:
     outbound: Outbound = field(default=Outbound(), compare=False)
     link_locals: frozenset[Address] = field(default=frozenset(), compare=False)
     loopback: Link | None = field(default=None, compare=False)
+    lost_routes: frozenset[KernelRoute] = field(default=frozenset(), compare=False)
     virtual_router: VirtualRouterState | None = field(default=None, compare=False)
 
     def of_kind(self, kind: AnyKind) -> frozenset[Any]:
@@ -121,4 +125,5 @@ def without_device(state: NamespaceState, device: str) -> NamespaceState:
         if kind.goes_with_device
     }
     left["link_locals"] = frozenset(address for address in state.link_locals if address.device != device)
+    left["lost_routes"] = frozenset(route for route in state.lost_routes if route.device != device)
     return replace(state, **left)

@@ -13,7 +13,7 @@ from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import subject
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import KernelObject
-from dvr_agent.state.namespace import KIND_OF, KINDS
+from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sides import NO_SIDES, Sides
@@ -186,8 +186,8 @@ def _selectors(build: Iterable[Change]) -> set[Hashable]:
 
 
 _Ranks = dict[type[KernelObject], int | Callable[[Any], int]]
-_BUILD_RANKS: _Ranks = {kind.type: kind.build_rank for kind in KINDS}
-_REMOVE_RANKS: _Ranks = {kind.type: kind.remove_rank for kind in KINDS}
+_BUILD_RANKS: _Ranks = {kind.type: kind.build_rank for kind in KIND_OF.values()}
+_REMOVE_RANKS: _Ranks = {kind.type: kind.remove_rank for kind in KIND_OF.values()}
 
 
 def _sorted(changes: Sequence[Change], ranks: _Ranks) -> tuple[Change, ...]:

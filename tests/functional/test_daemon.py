@@ -250,6 +250,32 @@ def test_a_floating_ip_moves_to_another_vm(site: Site, host: lab.Host) -> None:
     assert lab.tcp_peer("internet", "0.0.0.0", "vm2", "203.0.113.1") == FLOATING
 
 
+FLUSHES = (
+    (QROUTER, "qr-", "dev"),
+    (QROUTER, "rfp-", "dev"),
+    (FIP, "fpr-", "dev"),
+    (FIP, "fg-", "dev"),
+    (QROUTER, "rfp-", "table", "all", "dev"),
+)
+
+
+def test_packets_flow_again_after_a_flush_of_any_device(site: Site, host: lab.Host) -> None:
+    """The event of its connected route tells of it; there are no audits."""
+    with_vms(site, host)
+    site.daemon.configure(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 600})
+    site.write(RECORDED)
+    site.daemon.start()
+    assert wait_for(lambda: lab.ping("internet", FLOATING))
+    for namespace, prefix, *words in FLUSHES:
+        device = next(link["ifname"] for link in lab.ip_json("link", netns=namespace) if prefix in link["ifname"])
+        lab.run("ip", "-n", namespace, "route", "flush", *words, device)
+        repaired = rf"\+ connected route .* dev {device}"
+        wait_for(lambda wanted=repaired: re.search(wanted, site.daemon.out) is not None, device)
+        assert wait_for(lambda: lab.ping("internet", FLOATING)), device
+        assert wait_for(lambda: lab.ping("vm", "203.0.113.1")), device
+        wait_for(lambda: site.state() == "in sync")
+
+
 def test_removing_a_router_costs_its_neighbour_no_packet(site: Site, host: lab.Host) -> None:
     with_vms(site, host)
     site.write(RECORDED)

@@ -97,6 +97,23 @@ def route_replaced() -> None:
     ip(FIP, "route", "replace", words[0], "dev", words[words.index("dev") + 1])
 
 
+def connected_route_removed() -> None:
+    ip(QROUTER, "route", "delete", "10.1.0.0/24", "dev", first(QROUTER, "qr-"))
+
+
+def connected_route_replaced() -> None:
+    ip(SNAT, "route", "replace", "unreachable", "203.0.113.0/24")
+
+
+def device_flushed() -> None:
+    """With the connected route, by which they are reached, the gateways of our routes are gone."""
+    ip(FIP, "route", "flush", "dev", first(FIP, "fpr-"))
+
+
+def device_flushed_in_all_tables() -> None:
+    ip(SNAT, "route", "flush", "table", "all", "dev", first(SNAT, "qg-"))
+
+
 def rule_removed() -> None:
     priority = a_line(QROUTER, "rule", having="lookup 16")[0].rstrip(":")
     ip(QROUTER, "rule", "delete", "priority", priority)
@@ -154,6 +171,7 @@ GROUPS = (
         shared_device_deleted,
         namespace_deleted,
     ),
+    (connected_route_removed, connected_route_replaced, device_flushed, device_flushed_in_all_tables),
 )
 """In none is one object repaired three times: that is a fight."""
 
@@ -170,7 +188,14 @@ def whole() -> dict[str, object]:
         for name in (QROUTER, SNAT, FIP)
         if (lab.NETNS / name).exists()
     ]
-    return {**snapshot(), "": ports, "forwarding": forwarding}
+    kernel_routes = [
+        line.replace(" linkdown", "")
+        for name in (QROUTER, SNAT, FIP)
+        if (lab.NETNS / name).exists()
+        for line in sorted(ip(name, "-4", "route", "show", "table", "all", "proto", "kernel").splitlines())
+        if not line.startswith("broadcast")
+    ]
+    return {**snapshot(), "": ports, "forwarding": forwarding, "kernel routes": kernel_routes}
 
 
 @pytest.mark.parametrize("changes", GROUPS)

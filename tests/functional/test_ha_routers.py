@@ -187,6 +187,23 @@ def test_addresses_that_go_with_a_device_come_back_with_it(site: HaSite) -> None
     assert site.writes == before
 
 
+@pytest.mark.parametrize("prefix", ["qg-", "sg-", "ha-"])
+def test_what_a_flush_of_a_masters_device_takes_comes_back(site: HaSite, prefix: str) -> None:
+    """The connected route by the agent, the routes by it through keepalived."""
+
+    def connected() -> list[str]:
+        return sorted(lab.run("ip", "-n", SNAT, "-4", "route", "show", "proto", "kernel").splitlines())
+
+    site.become_master()
+    pids, routes, before = site.pids, site.routes, connected()
+    device = next(link["ifname"] for link in lab.ip_json("link", netns=SNAT) if link["ifname"].startswith(prefix))
+    lab.run("ip", "-n", SNAT, "route", "flush", "dev", device)
+    wait_for(lambda: connected() == before and site.routes == routes)
+    wait_for(lambda: site.state() == "in sync")
+    assert site.pids == pids
+    assert site.is_master
+
+
 def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: Path) -> None:
     site.write(ha_document())
     site.daemon.start()

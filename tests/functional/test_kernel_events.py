@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 from pyroute2.netlink import NETLINK_NETFILTER
+from pyroute2.netlink.rtnl import RTM_DELROUTE
 
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.drift_events import AnyEvent, DriftEvents, Event, RuleSetChange
 from dvr_agent.kernel.netlink.address import add_address
+from dvr_agent.kernel.netlink.handler import GONE
+from dvr_agent.kernel.netlink.kernel_route import add_kernel_route
 from dvr_agent.kernel.netlink.link import LOOPBACK
 from dvr_agent.kernel.netlink.listener import BUFFER, OverflowedError
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -25,6 +28,7 @@ from dvr_agent.kernel.port_owner import owner_of
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import Table
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.limit import make_limit
 from dvr_agent.state.link import Link
 from tests.support import lab
@@ -73,6 +77,34 @@ def test_foreign_changes_are_heard_and_own_ones_are_not(events: DriftEvents) -> 
     (event,) = heard(events)
     assert event[:3] == ("one", HIGH, True)
     assert "process" in owner_of(event.port).text
+
+
+def test_of_routes_of_the_kernel_only_what_another_program_has_removed_is_heard(events: DriftEvents) -> None:
+    for words in ("link add qr-a type veth peer name other", "link set qr-a up", "link set other up"):
+        lab.run("ip", "-n", "one", *words.split())
+
+    def kernel_routes(*commands: str) -> list[tuple[str, bool]]:
+        for words in commands:
+            lab.run("ip", *words.split())
+        return [(event.item.text, event.present) for event in heard(events) if isinstance(event.item, KernelRoute)]
+
+    own = "-n one address {} 10.0.0.1/24 dev qr-a", "-n one address {} 2001:db8::1/64 dev qr-a nodad"
+    v4, v6 = "connected route 10.0.0.0/24 dev qr-a", "connected route 2001:db8::/64 dev qr-a"
+    assert kernel_routes(*(one.format(verb) for verb in ("add", "delete", "add") for one in own)) == []
+    removed = "-n one route delete 10.0.0.0/24", "-6 -n one route delete 2001:db8::/64 dev qr-a"
+    assert kernel_routes(*removed) == [(v4, False), (v6, False)]
+    added = "-n one route add 10.0.0.0/24 dev qr-a scope link src 10.0.0.1 proto kernel"
+    assert kernel_routes(added, "-n one route replace unreachable 10.0.0.0/24") == [
+        ("connected route 10.0.0.0/24", False)
+    ]
+    assert kernel_routes("-n one route delete local 10.0.0.1 table local") == []
+    assert kernel_routes("-n one link set qr-a down", "-n one link set qr-a up") == []
+    with NetlinkSocket.open("one", None) as sock:
+        index = sock.index_of("qr-a")
+        assert index is not None
+        request = add_kernel_route(KernelRoute("qr-a", "10.0.0.1/24"), index)
+        sock.batch([request._replace(kind=RTM_DELROUTE, flags=0, tolerate=GONE)])
+    assert kernel_routes() == []
 
 
 def test_only_links_of_the_host_are_heard(events: DriftEvents) -> None:

@@ -63,6 +63,8 @@ FAULTS = TRANSLATIONS | {
     # Objects of ours that another program has removed or changed; nothing repairs them without the daemon.
     "rule": Fault("rule-missing", "from 10.1.0.5/32 lookup 16", ("ip -n {Q} rule del from 10.1.0.5 lookup 16",)),
     "table 16": Fault("route-missing", "table 16", ("ip -n {Q} route flush table 16",)),
+    "connected route": Fault("route-missing", "10.1.0.0/24 dev qr-", ("ip -n {Q} route del 10.1.0.0/24 dev {qr}",)),
+    "flushed device": Fault("route-missing", "fpr-", ("ip -n {F} route flush dev {fpr}",)),
     "next hop": Fault("route-wrong", "table 16", ("ip -n {Q} route replace default via 10.1.0.6 dev {qr} table 16",)),
     "fip route": Fault("route-missing", f"{FIP}/32 via", ("ip -n {F} route del {fip}/32",)),
     "fip table": Fault("route-missing", "default via 203.0.113.1", ("ip -n {F} route flush table {N}",)),

@@ -85,6 +85,10 @@ MEDDLING: tuple[Meddling, ...] = (
     lambda router: ("-n", qrouter(router), "route", "flush", "table", "16"),
     lambda _router: ("-n", FIP, "address", "flush", "dev", device(FIP, "fg-"), "scope", "global"),
     lambda router: ("-n", FIP, "link", "delete", names.device(names.FIP_TO_ROUTER, router.id)),
+    lambda router: ("-n", qrouter(router), "route", "flush", "dev", device(qrouter(router), "rfp-")),
+    lambda router: ("-n", qrouter(router), "-6", "route", "flush", "dev", device(qrouter(router), "qr-")),
+    lambda router: ("-n", FIP, "route", "flush", "dev", names.device(names.FIP_TO_ROUTER, router.id)),
+    lambda _router: ("-n", FIP, "route", "flush", "dev", device(FIP, "fg-"), "proto", "kernel"),
     lambda router: ("netns", "delete", names.SNAT + router.id),
 )
 

@@ -33,7 +33,7 @@ from dvr_agent.reconcile.api import Plan, RefusedError, Result, Traffic
 from dvr_agent.sources.api import DataPlane, JobReport
 from dvr_agent.sources.neutron.crossing.server_status import ServerStatus
 from dvr_agent.sources.neutron.wire.rpc_client import CallTimes
-from dvr_agent.state.namespace import KINDS
+from dvr_agent.state.namespace import KIND_OF
 from tests.support.prometheus import samples, value
 from tests.support.recorded_documents import load
 
@@ -119,7 +119,15 @@ def test_routers_by_state_and_vrrp() -> None:
 
 
 def test_every_kind_of_object_that_a_plan_counts_is_a_label() -> None:
-    kinds = {"namespace", "table", "nft table", "legacy table", "port", "service", *(kind.name for kind in KINDS)}
+    kinds = {
+        "namespace",
+        "table",
+        "nft table",
+        "legacy table",
+        "port",
+        "service",
+        *(kind.name for kind in KIND_OF.values()),
+    }
     assert {kind.replace(" ", "_") for kind in kinds} == set(OBJECTS)
 
 

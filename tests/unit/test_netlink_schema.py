@@ -16,10 +16,11 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from dvr_agent.kernel.netlink import address, link, neighbour, nsid, route, rule
+from dvr_agent.kernel.netlink import address, kernel_route, link, neighbour, nsid, route, rule
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_UNSPEC
 from dvr_agent.kernel.netlink.schema import ATTRIBUTE, Schema, positions
 from dvr_agent.state.address import Address
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
@@ -63,6 +64,18 @@ class TestBytesOfPyroute2:
             attributes.append(("RTA_MULTIPATH", [self._hop(hop) for hop in wanted.hops]))
         assert route.add_route(wanted, INDEXES).body == encoded(rtmsg, fields | {"proto": 4}, attributes)
         assert route.delete_route(wanted, INDEXES).body == encoded(rtmsg, fields | {"proto": 0}, attributes)
+
+    @given(cidrs(), st.integers(1, 2**31 - 1), st.booleans())
+    def test_kernel_route(self, cidr: str, index: int, is_local: bool) -> None:
+        wanted, is_v4 = KernelRoute("x", cidr, is_local), ":" not in cidr
+        dst, _, length = wanted.dst.partition("/")
+        kinds = {"table": 255, "scope": 254, "type": 2} if is_local else {"table": 254, "scope": 253, "type": 1}
+        fields = {"family": family(cidr), "dst_len": int(length), "proto": 2, **kinds}
+        attributes: list[tuple[str, Any]] = [("RTA_DST", dst)] if int(length) else []
+        attributes.append(("RTA_PREFSRC", cidr.partition("/")[0]) if is_v4 else ("RTA_PRIORITY", 256))
+        attributes.append(("RTA_OIF", index))
+        expected = encoded(rtmsg, fields if is_v4 else fields | {"scope": 0}, attributes)
+        assert kernel_route.add_kernel_route(wanted, index).body == expected
 
     @staticmethod
     def _hop(hop: Hop) -> dict[str, Any]:

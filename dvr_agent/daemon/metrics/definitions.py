@@ -11,7 +11,7 @@ from typing import Literal
 
 from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.daemon.jobs import JOB_KINDS, HostJob
-from dvr_agent.state.namespace import KINDS
+from dvr_agent.state.namespace import KIND_OF
 
 PREFIX = "dvr_agent_"
 
@@ -22,7 +22,7 @@ STATES = tuple(state.value.replace(" ", "_") for state in RouterState if state i
 FIP_STATUSES = ("active", "down", "error")
 OBJECTS = (
     "namespace",
-    *(kind.name.replace(" ", "_") for kind in KINDS),
+    *(kind.name.replace(" ", "_") for kind in KIND_OF.values()),
     *("table", "nft_table", "legacy_table", "port", "service"),
 )
 """Kinds of objects, as log and plan name them, with underscores for spaces."""

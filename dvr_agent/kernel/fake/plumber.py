@@ -18,6 +18,7 @@ from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
 from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.state.address import ADDRESS_KIND, Address, has_ethernet_address, kernel_link_local
 from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.limit import LIMIT_KIND, Drops, Limit
 from dvr_agent.state.link import Link, Veth, VethPeer
@@ -65,6 +66,7 @@ class FakePlumber:
             sysctls=frozenset(Sysctl(key, there.sysctls[key]) for key in keys if key in there.sysctls),
             link_locals=_link_locals(there, found[ADDRESS_KIND.field]),
             loopback=Link("lo", lo.mac, lo.mtu, lo.up) if lo is not None and ownership.kernel_rules else None,
+            lost_routes=_lost_routes(there, found[ADDRESS_KIND.field]),
             **found,
         )
 
@@ -121,6 +123,9 @@ class FakePlumber:
             return self._change_link(name, there, item, change.action)
         if isinstance(item, Sysctl):
             return _set_sysctl(there, item)
+        if isinstance(item, KernelRoute):
+            there.lost_routes.discard(item)
+            return 0
         return _change_object(there, item, change.action)
 
     def _change_link(self, name: str, there: FakeNamespace, item: Link, action: Action) -> int:
@@ -229,6 +234,12 @@ def _link_locals(there: FakeNamespace, addresses: Collection[Address]) -> frozen
         if there.sysctls.get(f"ipv6/conf/{name}/disable_ipv6") == "0"
     )
     return frozenset(one for one in able if (one.device, one.ip) not in taken)
+
+
+def _lost_routes(there: FakeNamespace, addresses: Collection[Address]) -> frozenset[KernelRoute]:
+    """Return the routes that were removed, and whose addresses and devices have not gone since."""
+    present = {(one.device, one.cidr) for one in addresses if there.links[one.device].up}
+    return frozenset(one for one in there.lost_routes if (one.device, one.cidr) in present)
 
 
 def _seen_neighbours(found: dict[str, Any], wanted: Collection[Neighbour] | None) -> frozenset[Neighbour]:

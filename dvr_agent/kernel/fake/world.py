@@ -14,6 +14,7 @@ from dvr_agent.kernel.fake.routes import is_v6, without_device
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table, TableKey
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.kind import AnyKind
 from dvr_agent.state.limit import LIMIT_KIND
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
@@ -79,6 +80,7 @@ class FakeNamespace:
         limits
     :ivar nft_tables: tables with stale chains, of neutron-l3-agent in nf_tables or of ours
     :ivar dropping: base chains of others in nf_tables that drop what is forwarded
+    :ivar lost_routes: routes that another program has removed, of those that the kernel has made with addresses
     :ivar connections: the four addresses of each tracked connection
     """
 
@@ -88,6 +90,7 @@ class FakeNamespace:
     tables: dict[TableKey, Table] = field(default_factory=dict)
     nft_tables: list[Table] = field(default_factory=list)
     dropping: list[DroppingChain] = field(default_factory=list)
+    lost_routes: set[KernelRoute] = field(default_factory=set)
     connections: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     @property

@@ -38,6 +38,7 @@ class SliceReader:
     :ivar names: index → name of every device that was found
     :ivar owned: index → name of every device that the slice owns
     :ivar neighbours: the only neighbours to look at; None: all
+    :ivar routes: RTM_NEWROUTE messages of the routes that were read, also of those that the kernel made
     """
 
     sock: NetlinkSocket
@@ -45,6 +46,7 @@ class SliceReader:
     names: dict[int, str]
     owned: dict[int, str]
     neighbours: Collection[Neighbour] | None = None
+    routes: Sequence[Data] = ()
     _dumps: dict[Callable[[int], Request], Sequence[Data]] = field(default_factory=dict)
 
     @property
@@ -113,10 +115,12 @@ class Handler(Generic[T]):
     """How the objects of one kind are read and written.
 
     :ivar read: yields objects of the kind
-    :ivar add: requests that add objects, one for each, in their order; they tolerate ``EXISTS``
+    :ivar add: requests that add objects, one for each, in their order; they tolerate ``EXISTS``.  Of an object that
+        needs several (``adds_singly``) it is asked alone
     :ivar remove: requests that remove an object; they tolerate ``GONE``
     :ivar change: requests that give an object another value in place; None: those of ``add`` do that
     :ivar reads_owned_only: ``read`` yields nothing that the slice does not own, so that this is not checked again
+    :ivar adds_singly: ``add`` may return several requests for an object
     :ivar by_index: requests name devices by index, so that these are looked up first; False: by name or not at all
     :ivar dump_place: request for the objects of which one may be the reason for EEXIST (``Kind.place``), decoded by
         ``decode_place``; None: the kernel answers EEXIST only where an equal object exists
@@ -131,6 +135,7 @@ class Handler(Generic[T]):
     remove: Callable[[T, WriteContext], list[Request]]
     change: Callable[[T, WriteContext], list[Request]] | None = None
     reads_owned_only: bool = False
+    adds_singly: bool = False
     by_index: bool = True
     dump_place: Callable[[T, WriteContext], Request] | None = None
     decode_place: Callable[[Iterable[Data], Mapping[int, str]], Iterable[T]] | None = None

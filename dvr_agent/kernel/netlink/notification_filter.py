@@ -4,7 +4,8 @@ The kernel runs it before it queues a notification (do_one_broadcast in net/netl
 
 * what our own sockets have asked for, where the kernel says so (``nlmsg_pid``); not links, of which it often does not;
 * bridge ports (AF_BRIDGE), which come as links, too;
-* routes that the kernel makes for addresses, and those of router advertisements: none of them is ours;
+* routes of router advertisements: none of them is ours; and those that the kernel makes and removes with an address,
+  unless another program has removed one from the main table (``nlmsg_pid``);
 * parameters of single devices;
 * what the kernel itself does to neighbours: it learns and forgets them all the time.
 
@@ -43,8 +44,10 @@ NEW_GENERATION = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN
 """The message behind all others of a transaction on nf_tables."""
 _TYPE, _PORT, _BODY = 4, 12, 16
 """Offsets in struct nlmsghdr: nlmsg_type, nlmsg_pid, end."""
-_PROTOCOL = _BODY + 5
-"""rtm_protocol of struct rtmsg."""
+_TABLE, _PROTOCOL = _BODY + 4, _BODY + 5
+"""rtm_table and rtm_protocol of struct rtmsg."""
+RT_TABLE_MAIN = 254
+"""include/uapi/linux/rtnetlink.h"""
 _FIRST_VALUE = _BODY + HEAD + 4
 """Payload of the first attribute behind struct netconfmsg."""
 _KEEP, _DROP = "keep", "drop"
@@ -73,7 +76,18 @@ def route_program() -> bytes:
         (_JUMP, 0, _DROP),
         "routes",
         (_LOAD_BYTE, _PROTOCOL, ""),
-        *((_JUMP_IF_EQUAL, rt_proto[name], _DROP) for name in ("kernel", "ra", "redirect")),
+        (_JUMP_IF_EQUAL, rt_proto["kernel"], "kernel routes"),
+        *((_JUMP_IF_EQUAL, rt_proto[name], _DROP) for name in ("ra", "redirect")),
+        (_JUMP, 0, _KEEP),
+        "kernel routes",
+        (_LOAD_HALF, _TYPE, ""),
+        (_JUMP_IF_EQUAL, _half(RTM_NEWROUTE), _DROP),
+        (_LOAD_BYTE, _TABLE, ""),
+        (_JUMP_IF_EQUAL, RT_TABLE_MAIN, "by request"),
+        (_JUMP, 0, _DROP),
+        "by request",
+        (_LOAD_WORD, _PORT, ""),
+        (_JUMP_IF_EQUAL, 0, _DROP),
         (_JUMP, 0, _KEEP),
         "parameters",
         (_LOAD_WORD, _FIRST_VALUE, ""),  # NETCONFA_IFINDEX (inet_netconf_fill_devconf in net/ipv4/devinet.c)

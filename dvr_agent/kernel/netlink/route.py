@@ -75,9 +75,11 @@ def replace_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[
     return Request(RTM_NEWROUTE, REPLACE, _body(route, indexes, PROTO_STATIC), route, tolerate)
 
 
-def delete_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[int] = frozenset()) -> Request:
-    """Return the request that deletes exactly this route, of any protocol."""
-    return Request(RTM_DELROUTE, 0, _body(route, indexes, PROTO_UNSPEC), route, tolerate)
+def delete_route(
+    route: Route, indexes: Mapping[str, int], tolerate: frozenset[int] = frozenset(), protocol: int = PROTO_UNSPEC
+) -> Request:
+    """Return the request that deletes exactly this route, of any protocol or of one."""
+    return Request(RTM_DELROUTE, 0, _body(route, indexes, protocol), route, tolerate)
 
 
 @lru_cache(maxsize=64)
@@ -122,19 +124,25 @@ def decode_replaced(data: Data) -> Iterable[Route]:
     yield Route(f"{dst}/{length}", table, ())
 
 
-def first_in_place(messages: Iterable[Data], route: Route) -> Data | None:
-    """Return the first route with destination and metric of ``route``: the one that the kernel uses.
+def first_in_place(messages: Iterable[Data], network: str, priority: int) -> Data | None:
+    """Return the first route with a destination and a metric: the one that the kernel uses.
 
-    :param messages: RTM_NEWROUTE messages of the route's family and table, in the kernel's order
+    :param messages: RTM_NEWROUTE messages of the destination's family and of one table, in the kernel's order
     """
-    family, dst, length = split_cidr(route.dst)
+    family, dst, length = split_cidr(network)
     for data in messages:
         found = positions(data, _BODY)
         at, metric = found.get(_DST, 0), found.get(_PRIORITY, 0)
         same = data[_dst_len] == length and (_read_ip(data, at) if at else _ANY[family]) == dst
-        if same and (_read_number(data, metric) if metric else 0) == METRIC[family]:
+        if same and (_read_number(data, metric) if metric else 0) == priority:
             return data
     return None
+
+
+def replaced_text(data: Data) -> str:
+    """Return what a route of another program is called that is replaced."""
+    kind, protocol = rt_type.get(_read_kind(data, 0)[0], "unknown"), rt_proto.get(data[_proto], data[_proto])
+    return f"a route of type {kind} and protocol {protocol}"
 
 
 def hop_indexes(data: Data) -> list[int]:
@@ -257,6 +265,7 @@ def _read(reader: SliceReader) -> Iterable[Route]:
         requests = [dump_routes(family, table, index, gone) for family in _FAMILIES for index in reader.names]
         messages = [data for request in requests for data in sock.dump(request)]
         messages += _read_tables(reader)
+    reader.routes = messages
     return decode_routes(messages, reader.names)
 
 
@@ -282,9 +291,14 @@ def _change(route: Route, context: WriteContext) -> list[Request]:
 
 
 def _remove(route: Route, context: WriteContext) -> list[Request]:
-    """Remove what is left of the route: the kernel has dropped hops by devices that are gone."""
+    """Remove what is left of the route: the kernel has dropped hops by devices that are gone.
+
+    Without a protocol the connected route of the device, which is the same but for it, could be removed instead.
+    """
     left = tuple(hop for hop in route.hops if hop.device in context.indexes)
-    return [delete_route(route._replace(hops=left), context.indexes, GONE)]
+    is_as_connected = ":" not in route.dst and len(left) == 1 and left[0].gateway is None
+    protocols = OURS if is_as_connected else (PROTO_UNSPEC,)
+    return [delete_route(route._replace(hops=left), context.indexes, GONE, protocol) for protocol in protocols]
 
 
 def _dump_table(route: Route, _context: WriteContext) -> Request:
@@ -296,13 +310,12 @@ def _instead(route: Route, _refused: Request, found: Sequence[Data], context: Wr
 
     The kernel's are connected IPv4 routes for the same subnet; connected IPv6 routes have a metric of their own.
     """
-    first = first_in_place(found, route)
+    first = first_in_place(found, route.dst, METRIC[AF_INET6 if ":" in route.dst else AF_INET])
     if first is None:
         return Instead()
     if first[_proto] == PROTO_KERNEL and ":" not in route.dst:
         return Instead([prepend_route(route, context.indexes)])
-    kind, protocol = rt_type.get(_read_kind(first, 0)[0], "unknown"), rt_proto.get(first[_proto], first[_proto])
-    return Instead([replace_route(route, context.indexes)], f"a route of type {kind} and protocol {protocol}")
+    return Instead([replace_route(route, context.indexes)], replaced_text(first))
 
 
 HANDLER = Handler(

@@ -17,6 +17,7 @@ from dvr_agent.reconcile.plan_lines import table_lines
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
 from dvr_agent.state.filter import Table
+from dvr_agent.state.kernel_route import KernelRoute
 from dvr_agent.state.kind import AnyKind
 from dvr_agent.state.limit import LIMIT_KIND, Limit
 from dvr_agent.state.link import Link
@@ -187,7 +188,7 @@ def _judge(item: object, change: Change, says: str, text: str) -> _Found:
             return _Found("address", says, text, causes.ADDRESS_MISSING, {})
         case Rule():
             return _Found("rule", says, text, causes.RULE_MISSING, {})
-        case Route():
+        case Route() | KernelRoute():
             cause = causes.ROUTE_WRONG if change.action is Action.CHANGE else causes.ROUTE_MISSING
             return _Found("route", text if cause is causes.ROUTE_WRONG else says, text, cause, {})
         case Neighbour():
