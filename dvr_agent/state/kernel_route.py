@@ -45,7 +45,7 @@ class KernelRoute(NamedTuple):
         return f"{'local' if self.is_local else 'connected'} route {self.dst}{device}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def _destination(cidr: str, is_local: bool) -> str:
     found = ip_interface(cidr)
     return f"{found.ip}/{found.max_prefixlen}" if is_local else str(found.network)
