@@ -17,6 +17,7 @@ from dvr_agent.state.filter import Table
 from dvr_agent.state.filter_runs import is_same
 from dvr_agent.state.kernel_route import LINK_LOCAL_NETWORK, KernelRoute, connected_route
 from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.virtual_router import VirtualRouterState
@@ -102,13 +103,23 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
 
 
 def _announcements(wanted: Collection[Announcement], changes: Collection[Change]) -> tuple[Announcement, ...]:
-    """Select the announcements of objects that are added or changed, one per address."""
+    """Select the announcements of objects that are added or changed, and of devices with another MAC address.
+
+    One per address.
+    """
     if not wanted or not changes:
         return ()
     kinds = {type(one.because) for one in wanted}
     added = {change.item for change in changes if type(change.item) in kinds and change.action is not Action.REMOVE}
-    found = {(one.device, one.address): one for one in wanted if one.because in added}
+    moved = with_new_mac(changes)
+    found = {(one.device, one.address): one for one in wanted if one.because in added or one.device in moved}
     return tuple(found.values())
+
+
+def with_new_mac(changes: Collection[Change]) -> set[str]:
+    """Return the names of the devices that stay and get another MAC address: what they answer for is announced."""
+    links = [(one.item, one.old) for one in changes if isinstance(one.item, Link) and isinstance(one.old, Link)]
+    return {link.name for link, old in links if link.mac != old.mac}
 
 
 def _without_held(now: NamespaceState, virtual_router: VirtualRouterState) -> NamespaceState:

@@ -147,6 +147,17 @@ def test_only_what_is_new_is_announced() -> None:
     assert [a.address for a in diff(None, want).announcements] == ["203.0.113.5", "203.0.113.6"]
 
 
+def test_a_device_with_another_mac_announces_all_its_addresses() -> None:
+    ownership, address = Ownership(prefixes=("qg-",)), Address("qg-a", "203.0.113.5/24")
+    before, after = (Link("qg-a", f"fa:16:3e:00:00:0{end}", 1450, True) for end in (1, 2))
+    said = (Announcement("qg-a", "203.0.113.5", address), Announcement("qg-b", "203.0.113.6", address))
+    now = NamespaceState("snat-n", ownership, frozenset({before}), frozenset({address}), announcements=said)
+    assert not diff(now, now).announcements
+    want = replace(now, links=frozenset({after}))
+    assert [one.device for one in diff(now, want).announcements] == ["qg-a"]
+    assert not diff(now, replace(now, links=frozenset({before._replace(mtu=1400)}))).announcements
+
+
 def test_text_reads_like_iproute2() -> None:
     route = make_route("10.9.0.0/16", 254, Hop("10.0.0.8", "qr-a"), Hop("10.0.0.9", "qr-a"))
     assert route.text == "route 10.9.0.0/16 nexthop via 10.0.0.8 dev qr-a nexthop via 10.0.0.9 dev qr-a"
