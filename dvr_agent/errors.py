@@ -19,7 +19,12 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class DvrError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of every error this project raises on purpose.
+
+    :ivar affected: of an error that ended a router's job: ids of other routers to reconcile again
+    """
+
+    affected: tuple[str, ...] = ()
 
 
 class ConfigError(DvrError):
@@ -63,12 +68,7 @@ class SourceError(DvrError):
 
 
 class NotSupportedError(DvrError):
-    """This agent does not build the router on this host (HA, or a legacy router of another host); it is left alone.
-
-    :ivar affected: ids of routers to reconcile again: they get what this one had in the kernel and has no more
-    """
-
-    affected: tuple[str, ...] = ()
+    """This agent does not build the router on this host (HA, or a legacy router of another host); it is left alone."""
 
 
 class KernelError(DvrError):

@@ -140,7 +140,8 @@ def _try(work: RouterJob, priority: Priority, reconciler: Reconciler, late: floa
     except RefusedError as exc:
         return replace(_partly_done(work, exc), shown=_text(exc.brief(), *exc.result.trouble))
     except DvrError as exc:
-        return JobResult(RouterState.DEGRADED, str(exc), retry=True, cause=failure_reasons.reason_of(exc))
+        cause = failure_reasons.reason_of(exc)
+        return JobResult(RouterState.DEGRADED, str(exc), retry=True, affected=exc.affected, cause=cause)
     except Exception as exc:
         reason = f"{type(exc).__name__}: {exc}"
         if not _is_retry(work):
@@ -198,8 +199,9 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     if isinstance(work, RemoveRouter):
         return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late, done))
     router = work.document.router
+    freed: tuple[str, ...] = ()
     if reconciler.planner.has_left(router):
-        _remove(work, "not distributed any more, removed from this host", reconciler, late, done)
+        freed = _remove(work, "not distributed any more, removed from this host", reconciler, late, done).affected
     if not router.admin_state_up and not reconciler.planner.why_left_alone(router):
         result = _remove(work, "administratively down, removed", reconciler, late, done)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
@@ -208,6 +210,9 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     try:
         trusting = priority in (Priority.EVENT, Priority.RESYNC)
         result = reconciler.reconcile(router, in_round, work.document.name, trusting)
+    except NotSupportedError as exc:
+        exc.affected += freed
+        raise
     except RefusedError as exc:
         result, refused = exc.result, exc
     # Not inside the except clause, as in run().

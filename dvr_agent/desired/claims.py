@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from dvr_agent.desired import names
-from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.host_view import HostView, agent_gateways
 from dvr_agent.desired.names import STEM
 from dvr_agent.model.features import Features, ForwardingIp
 from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
@@ -180,11 +180,16 @@ def _path(section: str, object_id: str, key: str) -> str:
 # --- the router without what another one has ----------------------------------------------------------------------
 
 
-def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> Router:
+def without(
+    router: Router, view: HostView, refused: Mapping[str, Omission], of_gateways: Mapping[str, Omission]
+) -> Router:
     """Return the router without the objects that it may not have.
+
+    If no agent gateway port is left of those that it lists, it gets the one in use, which other documents list.
 
     :param view: the router on this host
     :param refused: key → why it may not have it
+    :param of_gateways: key → why an agent gateway port of its networks may not have it
     """
     gateway, has_snat = router.gateway, True
     if gateway is not None and view.gateway_here is not None:
@@ -194,7 +199,9 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         gateway = kept or gateway if router.distributed else kept
     listed = [] if pair_key(router.id) in refused else [*router.agent_gateways]
     ha = router.ha_interface
-    left = [port for port in listed if not any(claim.key in refused for claim in gateway_claims(port))]
+    left = [port for port in listed if not _is_refused(port, of_gateways)]
+    if listed and view.agent_gateway is not None and not set(agent_gateways(router, view.settings)).intersection(left):
+        left += [] if _is_refused(view.agent_gateway, of_gateways) else [view.agent_gateway]
     fips: list[FloatingIp] = []
     lost: list[FloatingIp] = []
     for fip in router.floating_ips:
@@ -209,9 +216,14 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         ha_interface=ha if ha is None or _usable(ha.port, refused) == ha.port else None,
         floating_ips=tuple(fips),
         features=_features(router, view, refused, has_snat),
-        omitted=(*router.omitted, *refused.values()),
+        omitted=(*router.omitted, *refused.values(), *of_gateways.values()),
         omitted_floating_ips=(*router.omitted_floating_ips, *lost),
     )
+
+
+def _is_refused(port: RouterPort, refused: Mapping[str, Omission]) -> bool:
+    """Return True for an agent gateway port that the network's routers may not have."""
+    return any(claim.key in refused for claim in gateway_claims(port))
 
 
 def _is_built(

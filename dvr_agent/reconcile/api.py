@@ -119,6 +119,7 @@ class RefusedError(DvrError):
 
     def __init__(self, errors: Sequence[DvrError], held: Collection[str], result: Result) -> None:
         self.errors, self.held, self.result = tuple(errors), frozenset(held), result
+        self.affected = result.affected
         super().__init__(joined(self.errors))
 
     def brief(self, number: int = 3) -> str:

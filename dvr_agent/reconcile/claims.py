@@ -19,7 +19,7 @@ A job on an unchanged document costs one comparison.  Part of the host memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -252,10 +252,16 @@ class ClaimRegister:
         if not lost:
             document.granted = router
             return
-        view = make_view(router, settings)
-        listed = [*claims_here(view), *(one for port in router.agent_gateways for one in gateway_claims(port))]
-        refused = {claim.key: self._omission(claim, lost[claim.key]) for claim in listed if claim.key in lost}
-        granted = claims.without(router, view, refused)
+        in_use = self._gateways.get(network_owner(router.gateway.network_id)) if router.gateway is not None else None
+        view = make_view(router, settings, in_use[0] if in_use is not None else None)
+        own, of_gateways = (
+            {claim.key: self._omission(claim, lost[claim.key]) for claim in listed if _is_lost(claim, lost)}
+            for listed in (
+                claims_here(view),
+                [claim for port in router.agent_gateways for claim in gateway_claims(port)],
+            )
+        )
+        granted = claims.without(router, view, own, of_gateways)
         if granted != document.granted:
             document.granted = granted
 
@@ -384,6 +390,11 @@ class ClaimRegister:
         if document is not None:
             return document.age
         return self._clock if owner in self._gateways else 0
+
+
+def _is_lost(claim: Claim, lost: Mapping[str, str]) -> bool:
+    """Return True if another thing has what is claimed; lost is also a floating IP to the router's own network."""
+    return lost.get(claim.key, claim.thing) != claim.thing
 
 
 def _claims(router: Router, settings: HostSettings) -> tuple[Claim, ...]:

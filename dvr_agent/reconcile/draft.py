@@ -95,8 +95,10 @@ class Drafts:
         if not claims.declare_all(found, self.settings):
             return
         for _, router in found:
-            with contextlib.suppress(NotSupportedError):
-                self._granted_view(router, "")
+            if router.admin_state_up:  # else it is not built, and decides nothing for others
+                with contextlib.suppress(NotSupportedError):
+                    self._granted_view(router, "")
+        self._memory.networks.is_open = False
 
     def make(self, router: Router, document: str = "") -> Draft:
         """Leave out what others have, choose the agent gateway port, allocate, and compute the desired state.
@@ -133,12 +135,12 @@ class Drafts:
         granted = claims.grant(router, settings, document)
         if is_left_alone(granted, settings):  # it decides nothing for others
             return make_view(granted, settings)
-        port = networks.choose(granted, settings)
+        port = networks.choose(granted, settings, router)
         if port is not None:
             claims.note_gateway(port)
             again = claims.grant(router, settings)
             if again is not granted:  # it claims what belongs to the agent gateway port
-                granted, port = again, networks.choose(again, settings)
+                granted, port = again, networks.choose(again, settings, router)
         return make_view(granted, settings, port)
 
     def observe(self, draft: Draft, in_resync: bool = False) -> None:

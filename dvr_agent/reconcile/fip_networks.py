@@ -9,13 +9,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from dvr_agent.desired import names
+from dvr_agent.desired.fip import base_state
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import agent_gateways
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.reconcile.inventory import Inventory, PluggedGateway
 from dvr_agent.state.namespace import NamespaceState
+
+
+class _Listing(NamedTuple):
+    """The agent gateway ports that a router's document listed when it was last planned.
+
+    :ivar ports: all of them
+    :ivar usable: those whose addresses no other document has
+    """
+
+    ports: list[RouterPort]
+    usable: list[RouterPort]
 
 
 @dataclass(slots=True)
@@ -26,7 +39,7 @@ class _Network:
     :ivar at_start: ``fg-`` devices in the fip namespace when this process began
     :ivar devices: ``fg-`` devices that are, or may be, in the fip namespace
     :ivar port: the agent gateway port in use, by the newest document that lists one
-    :ivar listed: stem → agent gateway ports that the router's document listed when it was last planned
+    :ivar listed: stem → what the router's document lists; the newest last
     :ivar paths: stem → ``fg-`` devices that the routes of its slice use; no entry: not known
     :ivar base: the shared part that this resync has found or made; None: not checked yet
     :ivar vouched: the shared part as the kernel has it by its events (``trust``); None: it has to be read
@@ -37,7 +50,7 @@ class _Network:
     at_start: Mapping[str, PluggedGateway] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
     port: RouterPort | None = None
-    listed: dict[str, list[RouterPort]] = field(default_factory=dict)
+    listed: dict[str, _Listing] = field(default_factory=dict)
     paths: dict[str, frozenset[str]] = field(default_factory=dict)
     base: NamespaceState | None = None
     vouched: NamespaceState | None = None
@@ -69,6 +82,10 @@ class FipNetworks:
 
     def __init__(self) -> None:
         self._networks: dict[str, _Network] = {}
+        self.is_open = True
+        """Documents that are there when this process begins are being declared, or nobody declares them."""
+        self._moved: set[str] = set()
+        """Networks whose agent gateway port in use has changed."""
 
     def load(self, found: Inventory) -> None:
         """Note the slices and ``fg-`` devices that the inventory found at start."""
@@ -91,6 +108,11 @@ class FipNetworks:
         """Return the networks in whose fip namespace any of the routers has, or may have, a slice."""
         stems = {names.router_stem(router_id) for router_id in router_ids}
         return {network for network, one in self._networks.items() if one.stems & stems}
+
+    def listed_only(self, router_id: str) -> list[str]:
+        """Return the networks for which the router's document lists a port, and in which it has never had a slice."""
+        stem = names.router_stem(router_id)
+        return [network for network, one in self._networks.items() if stem in one.listed and stem not in one.stems]
 
     def is_last(self, network: str, router_id: str) -> bool:
         """Return True if no other router has a slice of the network's fip namespace."""
@@ -122,6 +144,8 @@ class FipNetworks:
         self._resign(one, stem)
         if not one.stems:
             del self._networks[network]
+        else:
+            self._use_listed(network)
 
     def distrust(self, network: str) -> None:
         """Forget that the shared part was checked: a job that broke off may have changed it, or another program has."""
@@ -140,7 +164,7 @@ class FipNetworks:
 
     # The agent gateway port
 
-    def choose(self, router: Router, settings: HostSettings) -> RouterPort | None:
+    def choose(self, router: Router, settings: HostSettings, document: Router) -> RouterPort | None:
         """Choose the agent gateway port of the router's external network: one for all routers of this host.
 
         Neutron may replace the port, and the routers' documents learn that one after the other.  A document that newly
@@ -148,22 +172,40 @@ class FipNetworks:
         that was plugged when this process began is chosen, else the one with the lowest id.  Of documents that were
         there when this process began the one decides that describes the port as the kernel has it.
 
+        :param router: without what others have
+        :param document: the router as its document has it: ports that it does not list decide nothing
         :returns: None if the document lists no port for this host
         """
         candidates = agent_gateways(router, settings)
         if not candidates or router.gateway is None:
             return None
-        one = self._of(router.gateway.network_id)
-        stem = names.router_stem(router.id)
-        known, one.listed[stem] = one.listed.get(stem), candidates
-        if known == candidates and one.port is not None:
+        network = router.gateway.network_id
+        one, stem = self._of(network), names.router_stem(router.id)
+        ports = agent_gateways(document, settings)
+        listing = _Listing(ports, [port for port in candidates if port in ports])
+        known = one.listed.get(stem)
+        if known == listing and one.port is not None:
             return one.port
-        offered = self._offered(one, candidates)
-        is_new = known is None and one.port is not None
-        if is_new and self._likeness(one, offered) <= self._likeness(one, one.port):
-            return one.port
-        one.port = offered
-        return offered
+        if known is not None and known.ports == ports and one.port is not None:
+            one.listed[stem] = listing
+            return self._use_listed(network)
+        one.listed.pop(stem, None)
+        one.listed[stem] = listing
+        if not listing.usable:
+            return one.port or candidates[0]
+        if known is None and one.port is not None and self.is_open:
+            offered = max(listing.usable, key=lambda port: self._likeness(one, port))
+            if self._likeness(one, offered) <= self._likeness(one, one.port):
+                return one.port
+        else:
+            offered = self._offered(one, listing.usable)
+        return self._use(network, offered)
+
+    def take_moved(self) -> list[tuple[str, RouterPort]]:
+        """Return, once, the networks whose agent gateway port in use has changed, each with its port now."""
+        moved, self._moved = self._moved, set()
+        found = ((network, self._networks[network].port) for network in sorted(moved & self._networks.keys()))
+        return [(network, port) for network, port in found if port is not None]
 
     def note_paths(self, network: str, router_id: str, devices: Iterable[str]) -> None:
         """Note the ``fg-`` devices that the routes of a router's slice use.
@@ -179,8 +221,10 @@ class FipNetworks:
         :param but: stems of routers whose routes do not count
         """
         one = self._of(network)
+        if one.port is None or one.devices <= {device_of(one.port)}:
+            return frozenset()
         others = one.stems - set(but)
-        if one.port is None or not others <= one.paths.keys():
+        if not others <= one.paths.keys():
             return frozenset()
         used = {device for stem in others for device in one.paths[stem]}
         return frozenset(one.devices - used - {device_of(one.port)})
@@ -254,6 +298,22 @@ class FipNetworks:
         one.vouched = one.base if is_heard else None
         one.refused = None
 
+    def _use_listed(self, network: str) -> RouterPort | None:
+        """Return the port in use; it is another one if no document lists it any more."""
+        one = self._networks[network]
+        listed = [listing.usable for listing in one.listed.values() if listing.usable]
+        if not listed or any(one.port in usable for usable in listed):
+            return one.port
+        return self._use(network, self._offered(one, listed[-1]))
+
+    def _use(self, network: str, port: RouterPort) -> RouterPort:
+        """Use a port as the agent gateway port of a network."""
+        one = self._networks[network]
+        if one.port is not None and one.port != port:
+            self._moved.add(network)
+        one.port = port
+        return port
+
     def _of(self, network: str) -> _Network:
         return self._networks.setdefault(network, _Network())
 
@@ -270,8 +330,9 @@ class FipNetworks:
         if found is None or port is None:
             return 0
         hops = {str(subnet.gateway_ip) for subnet in port.subnets if subnet.gateway_ip is not None}
-        same_addresses = found.addresses == {fixed.cidr for fixed in port.fixed_ips}
-        return 1 + (found.mac == port.mac) + same_addresses + (found.hops <= hops)
+        same_addresses = found.addresses == {fixed.cidr for fixed in port.fixed_ips if not fixed.address.is_link_local}
+        same_onlink = found.onlink == {route.dst for route in base_state(port).routes}
+        return 1 + (found.mac == port.mac) + same_addresses + (found.hops <= hops) + same_onlink
 
 
 @lru_cache(maxsize=64)

@@ -30,13 +30,15 @@ _QROUTER_RULES = Ownership(rules=RuleOwner.QROUTER)
 class PluggedGateway:
     """An ``fg-`` device as found in the kernel.
 
-    :ivar addresses: with their prefix lengths
+    :ivar addresses: with their prefix lengths, without link-local ones, which the kernel makes
     :ivar hops: next hops of the default routes by it
+    :ivar onlink: destinations of our routes without next hop by it
     """
 
     mac: str
     addresses: frozenset[str]
     hops: frozenset[str]
+    onlink: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -106,11 +108,17 @@ def _read_fip(kernel: KernelReader, name: str, network: str, found: Inventory) -
 
 
 def _plugged(state: NamespaceState, link: Link) -> PluggedGateway:
-    hops = (hop for route in state.routes if route.dst in (DEFAULT_V4, DEFAULT_V6) for hop in route.hops)
+    routes = [(route.dst, hop) for route in state.routes for hop in route.hops if hop.device == link.name]
+    default = (DEFAULT_V4, DEFAULT_V6)
     return PluggedGateway(
         link.mac,
-        frozenset(address.cidr for address in state.addresses if address.device == link.name),
-        frozenset(hop.gateway for hop in hops if hop.device == link.name and hop.gateway is not None),
+        frozenset(
+            address.cidr
+            for address in state.addresses
+            if address.device == link.name and not address.cidr.startswith("fe80:")
+        ),
+        frozenset(hop.gateway for dst, hop in routes if dst in default and hop.gateway is not None),
+        frozenset(dst for dst, hop in routes if dst not in default and hop.gateway is None),
     )
 
 

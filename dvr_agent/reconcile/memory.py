@@ -184,12 +184,13 @@ class HostMemory:
 
         :param shared: the shared part of the fip namespace, None if the router has no slice, or nothing had to be done
         :param is_checked: the shared part is as desired, too
-        :returns: ids of other routers to reconcile again: routes that they conceded are free
+        :returns: ids of other routers to reconcile again, and its own if it can have more now
         """
         affected: set[str] = set()
         router_id = view.router.id
         self.router(router_id).note_in_sync(state)
-        for network in self.left_networks(view):
+        current = view.agent_gateway.network_id if view.agent_gateway is not None else ""
+        for network in {*self.left_networks(view), *self.networks.listed_only(router_id)} - {current}:
             affected |= self.forget_slice(network, names.router_stem(router_id))
         if state.snat is None:
             self.tables.forget([view.snat])
@@ -205,7 +206,7 @@ class HostMemory:
                 self.networks.note_checked(network, shared, self.trust.hears(router_id, shared.state.name))
         self.allocations.note_floating_ips(router_id, view.local_addresses)
         self.claims.note_built(view)
-        affected = (affected | self.claims.take_affected(router_id)) - {router_id}
+        affected = (affected | self.take_affected(router_id)) - {router_id}
         if not self.claims.is_granted(router_id):  # what this job has removed was in the way of its own router
             affected.add(router_id)
         return tuple(sorted(affected))
@@ -217,7 +218,7 @@ class HostMemory:
     def note_partly(self, view: HostView, state: DesiredRouter, held: Collection[str]) -> tuple[str, ...]:
         """Note what a job has made from which something was refused; returns as :meth:`note_in_sync`."""
         self.claims.note_built(view, held)
-        affected = self.claims.take_affected(view.router.id)
+        affected = self.take_affected(view.router.id)
         if state.slice is not None:
             affected |= self.routes.note_partly(state.slice, held, view.same_scope_subnets)
             self._withdraw_losers()
@@ -303,32 +304,37 @@ class HostMemory:
         """Forget a router's slice of a fip namespace.
 
         :param stem: the beginning of the router's id, as much as device names contain
-        :returns: ids of routers that conceded one of its routes
+        :returns: ids of routers to reconcile again: of those that conceded one of its routes, and of one that removes
+            the device of an earlier agent gateway port, which this slice used last
         """
         self.networks.leave(network, stem)
+        affected = self.routes.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
         if not self.networks.is_used(network):
             self.tables.forget([names.FIP + network])
             self.claims.forget_gateway(network)
-        return self.routes.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
+        elif self.networks.unused(network):
+            others = [one for one in self.routers_on(network) if names.router_stem(one) != stem]
+            affected |= {min(others)} if others else set()
+        return affected
 
     def forget_router(self, router_id: str) -> set[str]:
         """Forget everything about a router that has left the host.
 
-        :returns: ids of other routers that conceded one of its routes
+        :returns: ids of other routers to reconcile again
         """
         affected: set[str] = set()
-        for network in self.networks_of(router_id):
+        for network in (*self.networks_of(router_id), *self.networks.listed_only(router_id)):
             affected |= self.forget_slice(network, names.router_stem(router_id))
         self.allocations.release(router_id)
         self._forget_own(router_id)
         self.claims.forget(router_id)
-        return (affected | self.claims.take_affected(router_id)) - {router_id}
+        return (affected | self.take_affected(router_id)) - {router_id}
 
     def forget_stale(self, known: Collection[str], slices: Iterable[tuple[str, str]]) -> set[str]:
         """Forget all that belongs to no known router.
 
         :param slices: (network, stem) of the slices that were removed
-        :returns: ids of routers that conceded one of their routes
+        :returns: ids of routers to reconcile again
         """
         self.allocations.drop_stale(known)
         affected: set[str] = set()
@@ -338,7 +344,22 @@ class HostMemory:
             self._forget_own(router_id)
         self.trust.kept = None  # what is left has no document
         self.claims.forget_unknown(known)
-        return affected | self.claims.take_affected("")
+        return affected | self.take_affected("")
+
+    def take_affected(self, router_id: str) -> set[str]:
+        """Return the ids of other routers to reconcile again, for what has changed since the last call.
+
+        They have gained or lost something that several claim, or their slices use an agent gateway port that is in use
+        no more.
+        """
+        found = self.claims.take_affected(router_id)
+        for network, port in self.networks.take_moved():
+            found |= {one for one in self.routers_on(network) if self._is_made_for_another(one, port)}
+        return found - {router_id}
+
+    def _is_made_for_another(self, router_id: str, port: RouterPort) -> bool:
+        desired = self._routers[router_id].desired
+        return desired is not None and desired[1] != port
 
     def _withdraw_losers(self) -> None:
         """Trust the routers no more whose slices have lost a route to another's: no event tells of our own writes."""

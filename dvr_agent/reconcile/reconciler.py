@@ -20,11 +20,12 @@ from dvr_agent.attach.api import AttachDriver
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.errors import AttachError, DvrError, KernelError, NotSupportedError
+from dvr_agent.errors import AttachError, DvrError, KernelError, NotSupportedError, TablesLockedError
 from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.api import RefusedError, Result, Traffic
+from dvr_agent.reconcile.contradictions import states_of
 from dvr_agent.reconcile.draft import Draft
 from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.fip_slices import read_slice
@@ -86,7 +87,13 @@ class RouterReconciler:
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = True) -> Result:
         """Make the kernel agree with a router's document."""
         with self.kernel.namespaces.job():  # reading and writing share their sockets
-            return self._reconcile(router, in_resync, document, trusting)
+            try:
+                return self._reconcile(router, in_resync, document, trusting)
+            except (RefusedError, TablesLockedError):  # it has them in its result; the job comes again at once
+                raise
+            except DvrError as exc:
+                exc.affected = tuple(sorted(self.memory.take_affected(router.id)))
+                raise
 
     def _reconcile(self, router: Router, in_resync: bool, document: str, trusting: bool) -> Result:
         started = time.perf_counter()
@@ -95,9 +102,8 @@ class RouterReconciler:
         self._settle_doubts()
         try:
             job = self.planner.plan_router(router, in_resync, document, trusting)
-        except NotSupportedError as exc:
+        except NotSupportedError:
             self.memory.networks.resign(router.id)
-            exc.affected = tuple(sorted(self.memory.claims.take_affected(router.id)))
             raise
         self.memory.trust.withdraw(router.id)
         first, repaired = job, Missing()
@@ -121,7 +127,10 @@ class RouterReconciler:
                     "router %s: failed half way; changes made so far stay, the next try makes the rest", router.id
                 )
         post_commit.announce(self.kernel, arp, missing)  # also what an earlier job has left
-        announced = tuple(post_commit.take_sent())
+        # Of other routers' addresses nobody here knows whether they still have them when it is time to repeat.
+        sent = post_commit.take_sent()
+        own = {one for state in states_of(job.draft.state) for one in state.announcements} if sent else set()
+        announced = tuple(one for one in sent if one[1] in own)
         affected: tuple[str, ...] = ()
         if not missing:
             affected = self._in_sync(job)
