@@ -187,6 +187,10 @@ class Allocations:
         """Return True if :meth:`note_floating_ips` was called for the router."""
         return router_id in self._fips
 
+    def has_floating_ip(self, address: str) -> bool:
+        """Return True if a router here has the floating IP, as :meth:`note_floating_ips` was told."""
+        return address in self._uses
+
     def release(self, router_id: str) -> None:
         """Release all allocations of a router that has left the host."""
         self.release_pair(router_id)

@@ -25,7 +25,7 @@ from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
-from dvr_agent.state.diff import Change, Changes, diff
+from dvr_agent.state.diff import Action, Change, Changes, diff, with_new_mac
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
 from dvr_agent.state.namespace import NamespaceState, without_device
@@ -268,7 +268,7 @@ class Planner:
                 return
             if not is_needed and networks.is_left_to_another(network, part, router_id):
                 return
-        draft.shared_job = self._shared_job(part)
+        draft.shared_job = self._announcing(self._shared_job(part), network)
 
     def _job(
         self,
@@ -286,6 +286,29 @@ class Planner:
         wrong = self._attach.check(ports) if ports and observed is not None and not trusted else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
         return NamespaceJob(changes, first, repair, names.PORT_PREFIXES)
+
+    def _announcing(self, job: NamespaceJob, network: str) -> NamespaceJob:
+        """Return the job of a shared part; if neighbours may know a MAC that goes, it announces all routers' addresses.
+
+        It is that of an ``fg-`` that gets another one, or of an earlier port's, which is removed: what was announced
+        when its successor came may have been lost, since layer 2 was not ready yet.
+        """
+        changes = job.changes
+        removed = any(one.action is Action.REMOVE and isinstance(one.item, Link) for one in changes.items)
+        if not removed and not with_new_mac(changes.items):
+            return job
+        states = map(self._memory.desired_of, self._memory.routers_on(network))
+        slices = [state.slice for state in states if state is not None and state.slice is not None]
+        current = self._memory.networks.gateways.get(network)
+        here = self._memory.allocations.has_floating_ip  # another host may have one whose router's job has failed
+        answered = (
+            one
+            for state in slices
+            for one in state.announcements
+            if one.device == current and (":" in one.address or here(one.address))
+        )
+        found = {(one.device, one.address): one for one in (*changes.announcements, *answered)}
+        return replace(job, changes=replace(changes, announcements=tuple(found.values())))
 
     def _shared_job(self, part: SharedPart) -> NamespaceJob:
         """Return the job for the part of a fip namespace that all routers share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -10,15 +11,18 @@ from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.route import add_route as real_add
 from dvr_agent.kernel.netlink.route import replace_route as real_replace
 from dvr_agent.model.parse import parse_document
+from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.state.route import Hop, Route
 from tests.support import lab
-from tests.support.packet_documents import Network, RouterDocument
-from tests.support.packet_world import PUBLIC, World, fip_namespace
-from tests.support.probes import Pinger
+from tests.support.packet_documents import Network, RouterDocument, mac, uid
+from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
+from tests.support.probes import Pinger, arp_seen
+from tests.support.waiting import wait_for
 
 RED, BLUE = Network("red", ("10.1.0.0/24",)), Network("blue", ("10.2.0.0/24",))
 FIP, OTHER = "203.0.113.51", "203.0.113.52"
+AGENT_GATEWAY = PUBLIC.agent_gateway[0]
 
 
 @pytest.fixture
@@ -93,3 +97,59 @@ def test_the_older_router_has_it_while_the_newer_one_cannot_take_it(
     assert device().startswith(f"fpr-{second.id[:10]}")
     for router in routers:
         assert not world.reconciler.planner.plan(parse_document(router.raw(), router.name))
+
+
+def is_forwarding(bridge_port: str) -> bool:
+    """Return True once the bridge passes on what comes in here: some time after the device is up."""
+    (link,) = lab.ip_json("link", "show", bridge_port)
+    return bool(link["linkinfo"]["info_slave_data"]["state"] == "forwarding")
+
+
+NEW_PORT = {
+    "another port": {"id": uid("port", "another"), "mac_address": mac("another"), "address": "203.0.113.3"},
+    "another address": {"address": "203.0.113.3"},
+}
+
+
+def with_port(router: RouterDocument, **new: str) -> tuple[Router, str]:
+    """The router with a changed agent gateway port, and the name of the port's outer end."""
+    envelope = router.envelope()
+    (port,) = envelope["router"]["_floatingip_agent_interfaces"]
+    port["fixed_ips"][0]["ip_address"] = new.pop("address", AGENT_GATEWAY)
+    port |= new
+    return parse_document(json.dumps(envelope).encode(), router.name), f"tap{port['id'][:11]}"
+
+
+@pytest.mark.parametrize("what", NEW_PORT)
+def test_no_floating_ip_loses_a_packet_when_a_document_replaces_the_agent_gateway_port(
+    world: World, routers: tuple[RouterDocument, RouterDocument], what: str
+) -> None:
+    """The other router's document lists the old one still."""
+    first, second = routers
+    changed, tap = with_port(first, **NEW_PORT[what])
+    with Pinger("internet", FIP) as own, Pinger("internet", OTHER) as others, Pinger("two", INTERNET) as outward:
+        result = world.reconciler.reconcile(changed)
+        own.run_for(10)
+        assert result.affected == (second.id,)
+        wait_for(lambda: is_forwarding(tap))
+        world.apply(second)
+        own.run_for(10)
+    assert (others.lost, outward.lost, own.lost) == ([], [], [])
+    devices = [link["ifname"] for link in lab.ip_json("link", netns=fip_namespace())]
+    assert [name for name in devices if name.startswith("fg-")] == [tap.replace("tap", "fg-")]
+
+
+def test_all_floating_ips_are_announced_when_the_agent_gateway_port_gets_another_mac_address(
+    world: World, routers: tuple[RouterDocument, RouterDocument]
+) -> None:
+    """Neighbours would go on sending to the old one.  Repeated are the router's own: the others may go elsewhere."""
+    new = mac("another")
+    changed, _ = with_port(routers[0], mac_address=new)
+    with arp_seen("internet") as seen:
+        result = world.reconciler.reconcile(changed)
+    assert {FIP, OTHER, AGENT_GATEWAY} == {
+        arp.sender for arp in seen if arp.sender_mac == new and arp.sender == arp.target
+    }
+    announced = {announcement.address for _, announcement in result.announcements}
+    assert {FIP, AGENT_GATEWAY} <= announced
+    assert OTHER not in announced
