@@ -286,6 +286,15 @@ def test_none_counts_as_lost_that_is_there_or_that_the_kernel_does_not_make(awkw
     assert lost(ownership) == set()
 
 
+def test_the_connected_route_of_a_tentative_address_is_missed_too(awkward: str) -> None:
+    """The kernel makes it with the address, and not once more when duplicate address detection ends."""
+    lab.in_netns(awkward, "sysctl", "-qw", "net.ipv6.conf.qx-b.dad_transmits=1000")
+    lab.run("ip", "-n", awkward, "address", "add", "2001:db8:c::1/64", "dev", "qx-b")
+    assert lost(ANY) == set()
+    lab.run("ip", "-6", "-n", awkward, "route", "delete", "2001:db8:c::/64", "dev", "qx-b")
+    assert lost(ANY) == {"connected route 2001:db8:c::/64 dev qx-b"}
+
+
 def test_each_connected_route_is_missed_when_it_is_gone(awkward: str) -> None:
     wait_for(lambda: "tentative" not in lab.run("ip", "-n", awkward, "address", "show"))
     for family in FAMILIES:

@@ -118,7 +118,7 @@ def _suspects(addresses: Iterable[Data], up: Collection[int], present: Collectio
                 found.append(data)
         elif data[0] == AF_INET6:
             length, flags, index, high, low = _v6_address(data)
-            if index not in up or flags & _STATE != IFA_F_PERMANENT:
+            if index not in up or not _counts(AF_INET6, flags & ~IFA_F_TENTATIVE):
                 continue
             high, low = (high, 0) if length == 64 else _masked(high, low, length)
             if (length, high, low, index) not in present:
@@ -149,7 +149,7 @@ def _subnet_of(data: Data) -> Iterator[tuple[str, int, str]]:
     Not of one with a peer, whose routes are others; nor in 0.0.0.0/8, for which Linux before 5.3 makes none.
     """
     family, length, flags, index = _read_address_head(data, 0)
-    if not _counts(family, flags):
+    if not _counts(family, flags & ~IFA_F_TENTATIVE):  # its connected route is there from the beginning
         return
     found = positions(data, ADDRESS.size)
     if at := found.get(_IFA_FLAGS, 0):
