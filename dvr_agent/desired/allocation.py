@@ -22,7 +22,7 @@ PAIR_POOL = IPv4Network("169.254.64.0/18")
 """Pool of the /31 subnets (neutron.agent.l3.dvr_fip_ns, FIP_LL_SUBNET)."""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _ipv4_text(number: int) -> str:
     """Return ``str(IPv4Address(number))``, several times as fast."""
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"

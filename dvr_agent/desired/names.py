@@ -24,7 +24,7 @@ STEM = DEVICE_LENGTH - len(INTERNAL)
 _NAMESPACE = re.compile(r"(qrouter|fip|snat)-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})", re.ASCII)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def device(prefix: str, object_id: str) -> str:
     """Return the name of the device of a port or a router."""
     return (prefix + object_id)[:DEVICE_LENGTH]

@@ -60,7 +60,7 @@ def check_name(name: str) -> str:
     return name
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def path_of(name: str) -> str:
     """Return the file of a named namespace."""
     return f"{NETNS_DIR}/{check_name(name)}"

@@ -22,7 +22,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _SIZE = 4096
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=128)
 def _path(key: str) -> str:
     """Return the file of a parameter, empty if the key would lead out of ``/proc/sys/net``."""
     sound = "\0" not in key and not any(part in ("", ".", "..") for part in key.split("/"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
 
-CACHED = 2048
+CACHED = 1024
 """Texts of each kind that are remembered: those of a document, and those that many documents share."""
 
 _OCTETS = {str(number): number for number in range(256)}

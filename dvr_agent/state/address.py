@@ -47,7 +47,7 @@ def has_ethernet_address(mac: str) -> bool:
     return len(mac) == len("00:00:00:00:00:00")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def kernel_link_local(device: str, mac: str) -> Address:
     """Return the link-local address that the kernel adds to a device with this MAC address."""
     return Address(device, f"{link_local(mac)}/{LINK_LOCAL_PREFIX}")

@@ -84,7 +84,7 @@ def _table(
     return Table(family, name, tuple(chains), jumps)
 
 
-_short_table = lru_cache(maxsize=256)(_table)
+_short_table = lru_cache(maxsize=64)(_table)
 
 
 @lru_cache(maxsize=64)

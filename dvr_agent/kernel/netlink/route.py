@@ -177,7 +177,7 @@ def _body(route: Route, indexes: Mapping[str, int], protocol: int) -> bytes:
     return head + _dst(address) + rest if length else head + rest
 
 
-@lru_cache(maxsize=1 << 8)
+@lru_cache(maxsize=64)
 def _around_destination(
     family: int, length: int, table: int, hops: tuple[Hop, ...], indexes: tuple[int, ...], protocol: int
 ) -> tuple[bytes, bytes]:
