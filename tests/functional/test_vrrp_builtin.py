@@ -82,7 +82,7 @@ def test_a_master_adds_again_what_another_program_has_removed(side: Ours) -> Non
 def test_an_agent_that_starts_anew_writes_nothing(side: Ours) -> None:
     before = service(side)
     before.apply(place(FLOATING))
-    until(lambda: side.is_master)
+    until(lambda: side.addresses == EVERYTHING)
     before.close()
     after = service(side)
     assert after.plan(place(FLOATING)) == []
@@ -95,7 +95,7 @@ def test_an_agent_that_starts_anew_writes_nothing(side: Ours) -> None:
 def test_a_new_process_gets_all_virtual_routers_by_itself(side: Ours) -> None:
     one = service(side)
     one.apply(place(FLOATING))
-    until(lambda: side.is_master)
+    until(lambda: side.addresses == EVERYTHING)
     side.signal(signal.SIGKILL)
     handle_events(one)
     assert one.status()["trouble"]
@@ -112,7 +112,7 @@ def test_a_new_process_gets_all_virtual_routers_by_itself(side: Ours) -> None:
 def test_a_router_that_is_no_ha_router_any_more_keeps_its_addresses(side: Ours) -> None:
     one = service(side)
     one.apply(place(FLOATING))
-    until(lambda: side.is_master)
+    until(lambda: side.addresses == EVERYTHING)
     assert one.leave(VrrpPlace(ROUTER, SPACE))
     assert side.addresses == EVERYTHING
     assert not side.client.served()

@@ -63,8 +63,7 @@ def test_alone_it_becomes_master_with_all_addresses_and_routes_and_yields_them(
     side = ours(sides, tmp_path)
     side.start(FLOATING, arguments=("--yield-at-end",))
     assert not side.addresses
-    until(lambda: side.is_master)
-    assert side.addresses == {PRIMARY, GATEWAY, FLOATING}
+    until(lambda: side.addresses == {PRIMARY, GATEWAY, FLOATING})
     until(lambda: side.routes == ["198.51.100.0/24"])
     assert side.client.served()[ROUTER].state == "master"
     side.serve()  # a floating IP less, at once and without a change of the state
@@ -124,7 +123,7 @@ def test_the_master_that_stays_after_a_split_announces_its_addresses_again(sides
     until(lambda: low.is_master and high.is_master)
     join_and_hear_announcements_of("B")
     until(lambda: not low.is_master)
-    assert high.addresses == {PRIMARY, GATEWAY, FLOATING}
+    until(lambda: high.addresses == {PRIMARY, GATEWAY, FLOATING})
 
 
 def test_keepalived_that_stays_after_a_split_is_told_and_announces_its_addresses_again(
