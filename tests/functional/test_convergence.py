@@ -433,4 +433,6 @@ class Walk:
         self._daemon.jobs.resync(trusting=self._dice.random() < 0.5)
 
     def _restart(self) -> None:
+        # A device that the kernel is still tearing down would keep its /31 subnet from a router of the new process.
+        assert not self._daemon.jobs.differing()
         self._daemon.restart(self._dice.random() < 0.5)

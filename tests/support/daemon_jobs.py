@@ -129,9 +129,8 @@ class DaemonJobs:
         planner = planner or self.reconciler.planner
         plans = {router.name: planner.plan(router) for router in self.built}
         known = {router.id for router in self.routers}
-        with contextlib.suppress(
-            AssertionError
-        ):  # the kernel tears namespaces down in the background, with their pairs
+        # The kernel tears namespaces down in the background, with their pairs.
+        with contextlib.suppress(AssertionError):
             wait_for(lambda: not planner.plan_stale(known), patience=20)
         plans["stale"] = planner.plan_stale(known)
         return {name: plan for name, plan in plans.items() if plan}
