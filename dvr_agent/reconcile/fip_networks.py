@@ -301,10 +301,10 @@ class FipNetworks:
     def _use_listed(self, network: str) -> RouterPort | None:
         """Return the port in use; it is another one if no document lists it any more."""
         one = self._networks[network]
-        listed = [listing.usable for listing in one.listed.values() if listing.usable]
-        if not listed or any(one.port in usable for usable in listed):
+        if any(one.port in listing.usable for listing in one.listed.values()):
             return one.port
-        return self._use(network, self._offered(one, listed[-1]))
+        newest = next((listing.usable for listing in reversed(one.listed.values()) if listing.usable), None)
+        return self._use(network, self._offered(one, newest)) if newest else one.port
 
     def _use(self, network: str, port: RouterPort) -> RouterPort:
         """Use a port as the agent gateway port of a network."""
