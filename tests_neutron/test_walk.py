@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.support.cloud.api import Item
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.ha import active
 from tests.support.cloud.host import Host
@@ -68,11 +69,14 @@ def settle(cloud: Cloud, walk: Walk, hosts: list[Host], nodes: list[Host]) -> No
             active(site, nodes)
     wanted = walk.statuses()
 
-    def statuses() -> dict[str, str]:
-        known = {one["id"]: one["status"] for one in cloud.api.list("floatingips")}
-        return {key: known[key] for key in wanted if known[key] != wanted[key]}
+    def wrong() -> list[Item]:
+        known = {one["id"]: one for one in cloud.api.list("floatingips")}
+        return [known[key] for key in wanted if known[key]["status"] != wanted[key]]
 
-    wait_for(lambda: not statuses(), "floating IPs are ACTIVE or DOWN as they ought to be")
+    try:
+        wait_for(lambda: not wrong(), "floating IPs are ACTIVE or DOWN as they ought to be")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}\n{json.dumps(wrong(), indent=1)}") from None
     for host in hosts:
         host.wait_in_sync()
         wait_for_nothing_to_do(host)
