@@ -7,7 +7,8 @@ A floating IP that is no longer in the document is either unassociated or on ano
 IPs of other hosts out of this host's answers (neutron.db.l3_dvr_db, _skip_floating_ip_for_mismatched_agent_or_host).  A
 DOWN from this host could then overwrite the ACTIVE of the other.  Only the server can tell the two apart, and does:
 with any update for a router, an empty one too, it sets floating IPs DOWN that were this router's and are unassociated
-now (neutron.api.rpc.handlers.l3_rpc, update_floatingip_statuses).
+now (neutron.api.rpc.handlers.l3_rpc, update_floatingip_statuses).  It does not know that of all whose port was deleted
+(disassociate_floatingips in neutron.db.l3_db leaves last_known_router_id as it was): such a one stays ACTIVE there.
 
 Floating IPs of port forwardings are in documents of all hosts, and the server never sets them DOWN: the host that has
 built one does, when its last port forwarding is gone.
