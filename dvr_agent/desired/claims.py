@@ -200,8 +200,9 @@ def without(
     listed = [] if pair_key(router.id) in refused else [*router.agent_gateways]
     ha = router.ha_interface
     left = [port for port in listed if not _is_refused(port, of_gateways)]
-    if listed and view.agent_gateway is not None and not set(agent_gateways(router, view.settings)).intersection(left):
-        left += [] if _is_refused(view.agent_gateway, of_gateways) else [view.agent_gateway]
+    in_use, own = view.agent_gateway, agent_gateways(router, view.settings)
+    if listed and in_use is not None and not any(port in left for port in own) and not _is_refused(in_use, of_gateways):
+        left.append(in_use)
     fips: list[FloatingIp] = []
     lost: list[FloatingIp] = []
     for fip in router.floating_ips:

@@ -82,9 +82,8 @@ def _observe(
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
         up = {link.ifindex for link in links if link.up and link.ifindex in owned and link is not loopback}
         lost = find_lost(reader, up)
-        if suspected is not None:
-            lost = lost.intersection(suspected)
-            lost |= find_lost_local(reader, up) if lost else lost
+        if suspected is not None and (lost := lost.intersection(suspected)):
+            lost |= find_lost_local(reader, up)
         return NamespaceState(
             name=namespace,
             ownership=ownership,

@@ -254,16 +254,15 @@ class ClaimRegister:
             return
         in_use = self._gateways.get(network_owner(router.gateway.network_id)) if router.gateway is not None else None
         view = make_view(router, settings, in_use[0] if in_use is not None else None)
-        own, of_gateways = (
-            {claim.key: self._omission(claim, lost[claim.key]) for claim in listed if _is_lost(claim, lost)}
-            for listed in (
-                claims_here(view),
-                [claim for port in router.agent_gateways for claim in gateway_claims(port)],
-            )
-        )
-        granted = claims.without(router, view, own, of_gateways)
+        of_gateways = (claim for port in router.agent_gateways for claim in gateway_claims(port))
+        own, theirs = self._omissions(claims_here(view), lost), self._omissions(of_gateways, lost)
+        granted = claims.without(router, view, own, theirs)
         if granted != document.granted:
             document.granted = granted
+
+    def _omissions(self, listed: Iterable[Claim], lost: Mapping[str, str]) -> dict[str, Omission]:
+        """Return, by key, why some of the claims are not granted."""
+        return {claim.key: self._omission(claim, lost[claim.key]) for claim in listed if _is_lost(claim, lost)}
 
     def _omission(self, claim: Claim, winner: str) -> Omission:
         kind = kind_of(claim.key)

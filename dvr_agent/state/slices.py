@@ -48,7 +48,7 @@ class SliceIndex:
         """
         found: dict[str, Any] = {kind.field: self._owned(kind, ownership) for kind in KINDS}
         link_locals = frozenset(one for device in ownership.devices for one in self._link_locals.pop(device, ()))
-        lost = self._lost_routes and frozenset(one for one in self._lost_routes if one.device in ownership.devices)
+        lost = frozenset(one for one in self._lost_routes if one.device in ownership.devices)
         return NamespaceState(self._name, ownership, link_locals=link_locals, lost_routes=lost, **found)
 
     def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:

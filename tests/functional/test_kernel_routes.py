@@ -75,6 +75,11 @@ def everything(router: Router) -> list[str]:
     return sorted(found)
 
 
+def wait_until_restored(router: Router, before: list[str]) -> None:
+    """Wait until all routes are there again; the kernel adds some of its own a moment later."""
+    wait_for(lambda: everything(router) == before)
+
+
 def added(agent: Agent, router: Router) -> list[str]:
     """Texts of what the next job adds and changes; events are what tells it to read."""
     plan = agent.once(router).plan
@@ -92,7 +97,7 @@ def test_what_a_flush_of_a_device_takes_is_there_again(
     assert everything(router) != before
     found = added(agent, router)
     assert any(text.startswith("+ connected route ") and text.endswith(f" dev {name}") for text in found), found
-    wait_for(lambda: everything(router) == before)  # the kernel adds some of its own a moment later
+    wait_until_restored(router, before)
     assert not agent.differs(router)
 
 
@@ -113,7 +118,7 @@ def test_a_connected_route_that_was_removed_alone_is_found_by_an_audit_too(
     result = agent.once(router, in_resync=True, trusting=False)
     items = [change for changes in result.plan.changes for change in changes.items]
     assert {(change.action, type(change.item)) for change in items} == {(Action.ADD, KernelRoute)}
-    wait_for(lambda: everything(router) == before)  # the kernel adds some of its own a moment later
+    wait_until_restored(router, before)
     assert not agent.differs(router)
 
 
@@ -126,7 +131,7 @@ def test_a_flush_of_all_tables_takes_local_routes_which_are_there_again(
     lab.run("ip", family, "-n", namespace, "route", "flush", "table", "all", "dev", device(namespace, dev))
     found = added(agent, router)
     assert any(text.startswith("+ local route ") for text in found), found
-    wait_for(lambda: everything(router) == before)  # the kernel adds some of its own a moment later
+    wait_until_restored(router, before)
     assert not agent.differs(router)
 
 
@@ -183,7 +188,7 @@ def test_a_route_by_the_same_device_in_its_place_gives_way(agent: Agent, router:
     name = device(namespace, "qr-")
     lab.run("ip", "-n", namespace, "route", "replace", "10.2.0.0/24", "dev", name, "mtu", "1400")
     assert added(agent, router) == [f"- route 10.2.0.0/24 dev {name}", f"+ connected route 10.2.0.0/24 dev {name}"]
-    wait_for(lambda: everything(router) == before)  # the kernel adds some of its own a moment later
+    wait_until_restored(router, before)
     assert not agent.differs(router)
 
 
@@ -208,7 +213,7 @@ def test_a_stale_route_to_a_connected_subnet_goes_without_the_connected_one(agen
         lab.run("ip", "-n", namespace, "route", "append", "10.2.0.0/24", "dev", name, "protocol", protocol)
     for _ in range(2):  # an observation has routes without their protocol
         agent.once(router, trusting=False)
-    wait_for(lambda: everything(router) == before)  # the kernel adds some of its own a moment later
+    wait_until_restored(router, before)
 
 
 def test_an_interface_that_goes_while_its_route_is_lost_is_no_trouble(agent: Agent, router: Router) -> None:
