@@ -7,6 +7,7 @@ import pytest
 from tests.support.cloud.api import Item
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Instance, Site
+from tests.support.waiting import wait_for
 
 
 def leads_to(site: Site, floating: Item, instance: Instance) -> None:
@@ -38,6 +39,31 @@ def test_a_disassociated_floating_ip_is_down_and_silent(site: Site, hosts: list[
     site.wait_status(floating, "DOWN")
     site.unreachable(floating)
     instance.reaches(site.outside)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["router stays on its host", "router leaves its host"])
+def test_a_floating_ip_whose_instance_is_deleted_is_down(site: Site, hosts: list[Host], alone: bool) -> None:
+    """One associated only once: of such a one the server itself does not know what router had it."""
+    instance = site.on(*[hosts[1]] * (1 if alone else 2))[0]
+    floating = site.floating_ip()
+    site.associate(floating, instance)
+    site.reachable(floating)
+    site.wait_status(floating, "ACTIVE")
+    site.delete_instance(instance)
+    site.wait_status(floating, "DOWN")
+    assert hosts[1].has_router(site.router) != alone
+
+
+def test_a_floating_ip_stays_active_when_the_instance_that_had_it_is_deleted(site: Site, hosts: list[Host]) -> None:
+    one, two = site.on(hosts[1], hosts[0])
+    floating = site.floating_ip(one)
+    site.associate(floating, two)
+    leads_to(site, floating, two)
+    site.wait_status(floating, "ACTIVE")
+    site.delete_instance(one)
+    wait_for(lambda: not hosts[1].has_router(site.router), "the router has left its host")
+    hosts[1].wait_in_sync()
+    assert site.api.show("floatingips", floating["id"])["status"] == "ACTIVE"
 
 
 def test_a_floating_ip_moves_to_an_instance_on_another_host_and_back(site: Site, hosts: list[Host]) -> None:

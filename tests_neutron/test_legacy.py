@@ -44,6 +44,16 @@ def test_a_floating_ip_moves_and_goes(site: Site, hosts: list[Host]) -> None:
     site.unreachable(floating)
 
 
+def test_a_floating_ip_whose_instance_is_deleted_is_down(site: Site, hosts: list[Host]) -> None:
+    instance = site.boot(hosts[1])
+    floating = site.floating_ip()
+    site.associate(floating, instance)
+    site.reachable(floating)
+    site.wait_status(floating, "ACTIVE")
+    site.delete_instance(instance)
+    site.wait_status(floating, "DOWN")
+
+
 def test_routes_and_gateway_come_and_go(site: Site, hosts: list[Host]) -> None:
     (two,) = site.on(hosts[1])
     route = {"destination": "172.30.0.0/16", "nexthop": f"10.{site.number}.0.77"}

@@ -115,4 +115,5 @@ def _floating_ip(entry: dict[str, Any], at: At) -> FloatingIp:
         snat_bound=boolean(entry.get("dvr_snat_bound", False), (at, "dvr_snat_bound")),
         fixed_scope=values.optional_uuid(entry.get("fixed_ip_address_scope"), scope_at),
         qos_policy_id=values.optional_uuid(entry.get("qos_policy_id"), (at, "qos_policy_id")),
+        port_id=values.canonical_id(entry.get("port_id")),
     )

@@ -98,6 +98,7 @@ class FloatingIp:
     :ivar snat_bound: ``dvr_snat_bound``: built centrally, in the snat namespace
     :ivar fixed_scope: id of the fixed address's IPv4 address scope
     :ivar qos_policy_id: its own QoS policy, not that of the external network
+    :ivar port_id: the port that has the fixed address, None if the document does not name it; nothing is built by it
     """
 
     id: str
@@ -109,6 +110,7 @@ class FloatingIp:
     snat_bound: bool = False
     fixed_scope: str | None = None
     qos_policy_id: str | None = None
+    port_id: str | None = None
 
     @property
     def is_central(self) -> bool:

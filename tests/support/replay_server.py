@@ -22,7 +22,7 @@ from oslo_messaging.rpc.dispatcher import ExpectedException
 from oslo_messaging.rpc.server import RPCServer
 
 TOPICS = ("q-l3-plugin", "q-reports-plugin", "q-plugin")
-VERSIONS = {"PortForwarding": "1.3", "QosPolicy": "1.10", "NDPProxy": "1.0", "ConntrackHelper": "1.0"}
+VERSIONS = {"PortForwarding": "1.3", "QosPolicy": "1.10", "NDPProxy": "1.0", "ConntrackHelper": "1.0", "Port": "1.7"}
 """Versions of versioned objects, as Neutron 29 has them."""
 PATIENCE = 30.0
 Json = dict[str, Any]
@@ -226,9 +226,13 @@ class NeutronServer:
         if resource_type not in VERSIONS:
             raise KeyError(f"CallbackNotFound: {resource_type}")
         assert version == VERSIONS[resource_type]
+        objects = self.cloud.objects
+        known = objects.get(resource_type, [])
+        if resource_type == "Port" and "Port" not in objects:
+            known = [{"id": one} for one in filter_kwargs["id"]]
         return [
             versioned(resource_type, one)
-            for one in self.cloud.objects.get(resource_type, [])
+            for one in known
             if all(one[field] in wanted for field, wanted in filter_kwargs.items())
         ]
 

@@ -86,7 +86,8 @@ class Server:
         self.gateways: dict[str, Any] = {NETWORK: GATEWAY_PORT}
         self.mtus: dict[str, int] = {}
         self.objects: dict[str, list[Json]] = {}
-        """Type → versioned objects, plain."""
+        """Type → versioned objects, plain; without ``Port`` all ports exist but the deleted ones."""
+        self.deleted_ports: set[str] = set()
         self.heartbeat: str | None = "alive"
         self.calls: list[tuple[str, Any]] = []
         self.answers: dict[str, Callable[[Any], Any]] = {}
@@ -206,6 +207,8 @@ class Server:
     def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
         def answer() -> list[Json]:
             wanted = {field: value if isinstance(value, list) else [value] for field, value in filters.items()}
+            if resource_type == "Port" and "Port" not in self.objects:
+                return [{"id": one} for one in wanted["id"] if one not in self.deleted_ports]
             found = self.objects.get(resource_type, [])
             return [one for one in found if all(one[field] in values for field, values in wanted.items())]
 

@@ -45,7 +45,7 @@ def test_each_has_the_host_of_its_active_binding_and_the_mode_of_the_agent_there
         ("n4", "", ""),
     ]
     assert server.asked == [
-        ("Port", "1.11", {"id": ["p0", "p1", "p2", "p3", "p4"]}),
+        ("Port", "1.7", {"id": ["p0", "p1", "p2", "p3", "p4"]}),
         ("Agent", "1.1", {"agent_type": "L3 agent", "host": ["compute1", "compute3"]}),
     ]
 

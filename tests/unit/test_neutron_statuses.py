@@ -186,6 +186,110 @@ def test_server_decides_the_status_of_a_floating_ip_that_left_the_document(serve
         assert len(all_statuses_sent(a)) == 1
 
 
+def take_off(a: Desk, router_id: str, data_plane: DataPlane = DataPlane.IN_PLACE) -> None:
+    """The router's floating IPs leave its document, and the job on it ends."""
+    a.server.routers[router_id]["_floatingips"] = []
+    update(a, router_id)
+    a.settle(router_id, data_plane)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["dvr", "legacy"])
+def test_floating_ip_whose_port_was_deleted_is_down(server: Server, tmp_path: Path, legacy: bool) -> None:
+    """The server keeps such a one ACTIVE, whatever update it gets: it does not know that it was this router's."""
+    router_id, fip_id = add(server, status="ACTIVE", **({"host": None} if legacy else {}))
+    if legacy:
+        server.routers[router_id].update(distributed=False, gw_port_host=HOST)
+    with desk(server, tmp_path, mode=AgentMode.DVR_SNAT) as a:
+        a.sync()
+        a.settle(router_id)
+        server.deleted_ports.add(fip(server, router_id)["port_id"])
+        take_off(a, router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "DOWN"})]
+        a.settle(router_id)  # it is said once: the floating IP may be on another host by now
+        assert len(all_statuses_sent(a)) == 1
+
+
+def test_floating_ip_of_a_deleted_port_is_down_when_its_router_has_left_this_host(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id, fip_id = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.deleted_ports.add(fip(server, router_id)["port_id"])
+        del server.routers[router_id]
+        a.say(RouterRemoved(router_id))
+        a.next(Deleted)
+        a.settle(router_id, DataPlane.ABSENT, gone=True)
+        assert a.statuses(1) == [(router_id, {fip_id: "DOWN"})]
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["port exists", "port deleted"])
+def test_floating_ip_with_error_that_left_the_document_is_reported_too(
+    server: Server, tmp_path: Path, deleted: bool
+) -> None:
+    router_id, fip_id = add(server, status="ERROR")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id, DataPlane.FAILED)
+        if deleted:
+            server.deleted_ports.add(fip(server, router_id)["port_id"])
+        take_off(a, router_id, DataPlane.FAILED)
+        assert all_statuses_sent(a) == [], "the kernel may have it still"
+        a.settle(router_id)
+        expected = {fip_id: "DOWN"} if deleted else {}
+        assert a.statuses(2)[1:] == [(router_id, expected)]
+
+
+def test_floating_ip_that_another_router_has_here_is_not_down(server: Server, tmp_path: Path) -> None:
+    """Its port was deleted, and it was associated again at once."""
+    (router_id, _), (second, _) = add(server, 1, "ACTIVE"), add(server, 2, "ACTIVE")
+    moved = fip(server, router_id)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.deleted_ports.add(moved["port_id"])
+        address = fip(server, second)["fixed_ip_address"]
+        port_id = fip(server, second)["port_id"]
+        server.routers[second]["_floatingips"] = [{**moved, "port_id": port_id, "fixed_ip_address": address}]
+        update(a, second)
+        a.settle(second)
+        take_off(a, router_id)
+        assert a.statuses(1) == [(router_id, {})]
+
+
+def test_floating_ip_that_came_back_before_it_was_sent_is_active(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server, status="ACTIVE")
+    back = fip(server, router_id)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.fail("update_floatingip_statuses", *[AWAY] * 3)
+        server.deleted_ports.add(back["port_id"])
+        take_off(a, router_id)
+        server.wait_calls("update_floatingip_statuses", 1)
+        server.routers[router_id]["_floatingips"] = [{**back, "port_id": OTHER_FIP, "status": "DOWN"}]
+        update(a, router_id)
+        a.settle(router_id)
+        server.wait(lambda: statuses_sent(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["asked again", "refused"])
+def test_without_an_answer_about_its_port_a_floating_ip_is_not_called_down(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, again: bool
+) -> None:
+    router_id, fip_id = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.deleted_ports.add(fip(server, router_id)["port_id"])
+        server.fail("bulk_pull", AWAY if again else RemoteError("CallbackNotFound"))
+        take_off(a, router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "DOWN"} if again else {})]
+    warned = [one.getMessage() for one in caplog.records if "deleted ports" in one.getMessage()]
+    assert len(warned) == (0 if again else 1)
+
+
 def test_floating_ip_that_moved_to_another_host_is_not_reported_here(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:

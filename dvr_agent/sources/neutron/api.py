@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from dvr_agent.errors import SourceError
 
 Json = dict[str, Any]
+BulkPull = Callable[[str, str, Mapping[str, object]], Sequence[Json]]
+"""Asks for versioned objects by type, version and filters; returns their plain data, nested objects plain too."""
 
 
 class ServerError(SourceError):

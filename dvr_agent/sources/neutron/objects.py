@@ -15,6 +15,8 @@ from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json
 
 GroupIds = frozenset[str]
+PORT, PORT_VERSION = "Port", "1.7"
+"""Ports are asked about, and are in no document.  Every server gives the fields in use in this old version, too."""
 
 
 @dataclass(frozen=True, slots=True)

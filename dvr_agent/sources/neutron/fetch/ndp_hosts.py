@@ -7,16 +7,14 @@ address.  Pure but for the questions, which the caller asks.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from dvr_agent.sources.neutron.api import Json
+from dvr_agent.sources.neutron.api import BulkPull, Json
+from dvr_agent.sources.neutron.objects import PORT, PORT_VERSION
 
-BulkPull = Callable[[str, str, Mapping[str, object]], Sequence[Json]]
-"""Asks for versioned objects by type, version and filters; returns their plain data, nested objects plain too."""
-PORT, PORT_VERSION = "Port", "1.11"
 AGENT, AGENT_VERSION = "Agent", "1.1"
 L3_AGENT = "L3 agent"
-"""Versions and type of Neutron 29 (neutron.objects.ports, .agent; neutron_lib.constants.AGENT_TYPE_L3)."""
+"""Version and type of Neutron 29 (neutron.objects.agent; neutron_lib.constants.AGENT_TYPE_L3)."""
 
 
 def with_hosts(proxies: Sequence[Json], bulk_pull: BulkPull) -> list[Json]:

@@ -5,10 +5,13 @@ difference is sent.  ACTIVE follows from the kernel only.
 
 A floating IP that is no longer in the document is either unassociated or on another host: the server leaves floating
 IPs of other hosts out of this host's answers (neutron.db.l3_dvr_db, _skip_floating_ip_for_mismatched_agent_or_host).  A
-DOWN from this host could then overwrite the ACTIVE of the other.  Only the server can tell the two apart, and does:
-with any update for a router, an empty one too, it sets floating IPs DOWN that were this router's and are unassociated
-now (neutron.api.rpc.handlers.l3_rpc, update_floatingip_statuses).  It does not know that of all whose port was deleted
-(disassociate_floatingips in neutron.db.l3_db leaves last_known_router_id as it was): such a one stays ACTIVE there.
+DOWN from this host could then overwrite the ACTIVE of the other.  Only the server can tell the two apart:
+
+- with any update for a router, an empty one too, it sets floating IPs DOWN that were this router's and are unassociated
+  now (neutron.api.rpc.handlers.l3_rpc, update_floatingip_statuses);
+- it does not know that of all whose port was deleted (disassociate_floatingips in neutron.db.l3_db leaves
+  last_known_router_id as it was).  So it is asked whether the port exists, and DOWN is sent if not: the port is deleted
+  in the same transaction, while one that was moved still has its old port.
 
 Floating IPs of port forwardings are in documents of all hosts, and the server never sets them DOWN: the host that has
 built one does, when its last port forwarding is gone.
@@ -40,7 +43,9 @@ class _RouterStatuses:
     :ivar server: floating IP id → status that the server has; None before its first answer (a cached document is none)
     :ivar forwarding: floating IPs of port forwardings among those in the kernel
     :ivar freed: floating IPs that have lost their last port forwarding, until the server has them as DOWN
-    :ivar must_send: floating IPs have left the document: an update must be sent even if it is empty, see the module
+    :ivar ports: floating IP id → port id (None: not known) of those that this host wants as ACTIVE or ERROR
+    :ivar left: those of ``ports`` that have left the document since the last update: one must be sent even if it is
+        empty, see the module
     """
 
     router: Router | None = None
@@ -49,7 +54,8 @@ class _RouterStatuses:
     server: dict[str, str] | None = None
     forwarding: frozenset[str] = frozenset()
     freed: frozenset[str] = frozenset()
-    must_send: bool = False
+    ports: dict[str, str | None] = field(default_factory=dict)
+    left: dict[str, str | None] = field(default_factory=dict)
 
     def differences(self) -> dict[str, str]:
         """Return the statuses that the server should have and has not."""
@@ -101,13 +107,19 @@ class FipStatuses:
         """Return the statuses to send by router id, oldest first; may be empty, see the module."""
         return {router_id: self._routers[router_id].differences() for router_id in self._due}
 
+    def ports_to_check(self, router_id: str) -> dict[str, str]:
+        """Return floating IP id → port id of those to be sent as DOWN, beside what is due, if the port is deleted."""
+        left = self._routers[router_id].left
+        elsewhere = {fip_id for state in self._routers.values() for fip_id in state.ports.keys() & left.keys()}
+        return {fip_id: port_id for fip_id, port_id in left.items() if port_id and fip_id not in elsewhere}
+
     def sent(self, router_id: str, statuses: Mapping[str, str]) -> None:
         """Note that the server has accepted these statuses."""
         self._due.pop(router_id, None)
         state = self._routers.get(router_id)
         if state is None:
             return
-        state.must_send = False
+        state.left = {}
         said = state.freed & statuses.keys()
         state.freed -= said
         state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id not in said}
@@ -146,18 +158,30 @@ class FipStatuses:
             failed = dict.fromkeys(sorted(floating_ips_here.reported_here(view) - in_kernel), ERROR)
             unchanged = in_kernel & listed
             state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id in unchanged} | failed
-        if state.in_kernel - listed and data_plane is not DataPlane.FAILED:
-            state.must_send = True
         state.in_kernel = in_kernel
+        self._set_ports(state, view, is_failed=data_plane is DataPlane.FAILED)
+
+    def _set_ports(self, state: _RouterStatuses, view: HostView, is_failed: bool) -> None:
+        """Note what has left the document; after a failed job it may still be in the kernel, and counts later."""
+        listed = {fip.id: fip.port_id for fip in floating_ips_here.listed(view)}
+        here = state.in_kernel | {fip_id for fip_id, status in state.wanted.items() if status != DOWN}
+        ports = {fip_id: listed.get(fip_id, state.ports.get(fip_id)) for fip_id in here}
+        if is_failed:
+            state.ports |= ports
+            return
+        listed_ids = _listed_ids(view)
+        left = state.left | state.ports
+        state.left = {fip_id: port_id for fip_id, port_id in left.items() if fip_id not in listed_ids}
+        state.ports = ports
 
     def _removed(self, router_id: str, state: _RouterStatuses) -> None:
         """Forget a router that left this host; its floating IPs are unassociated, or on other hosts."""
         if self._newest(router_id) is not None:
             return  # the router is back: another job follows
-        must_send = state.must_send or bool(state.in_kernel)
+        left = state.left | state.ports
         self._drop(router_id)
-        if must_send:
-            self._routers[router_id] = _RouterStatuses(must_send=True)
+        if left:
+            self._routers[router_id] = _RouterStatuses(left=left)
             self._due[router_id] = None
 
     def _drop(self, router_id: str) -> None:
@@ -172,7 +196,7 @@ class FipStatuses:
         state = self._routers.get(router_id)
         if state is None or state.router is None or self._newest(router_id) is not state.router:
             self._due.pop(router_id, None)
-        elif state.must_send or state.differences():
+        elif state.left or state.differences():
             self._due[router_id] = None
         else:
             self._due.pop(router_id, None)

@@ -18,7 +18,8 @@ from dvr_agent.sources.neutron.api import ServerAwayError, ServerError
 from dvr_agent.sources.neutron.crossing.report_inbox import Message, StatusesReceived
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.report.agent_state import agent_state
-from dvr_agent.sources.neutron.report.fip_statuses import FipStatuses
+from dvr_agent.sources.neutron.report.deleted_ports import with_deleted_port
+from dvr_agent.sources.neutron.report.fip_statuses import DOWN, FipStatuses
 from dvr_agent.sources.neutron.report.ha_states import HaStates
 
 LOG = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ class Reporter:
             if time.monotonic() >= self._report_at:
                 return  # a report is due first; the loop comes back at once
             try:
+                statuses |= self._down_without_port(router_id)
                 self._plugin.update_floatingip_statuses(router_id, statuses)
             except ServerAwayError as exc:
                 self._send_failures += 1
@@ -169,6 +171,20 @@ class Reporter:
             self._refused.pop(router_id, None)
             self._statuses.sent(router_id, statuses)
             self._publish(router_id)
+
+    def _down_without_port(self, router_id: str) -> dict[str, str]:
+        """Return DOWN for floating IPs that the server may not know to be this router's; none if it cannot be asked.
+
+        :raises ServerAwayError: nobody answers
+        """
+        try:
+            found = with_deleted_port(self._statuses.ports_to_check(router_id), self._plugin.bulk_pull)
+        except ServerAwayError:
+            raise
+        except ServerError as exc:
+            LOG.warning("router %s: floating IPs of deleted ports may stay ACTIVE at the server: %s", router_id, exc)
+            return {}
+        return dict.fromkeys(found, DOWN)
 
     # HA routers
 
