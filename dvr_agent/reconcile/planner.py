@@ -277,13 +277,17 @@ class Planner:
         first: tuple[Change, ...] = (),
         trusted: bool = False,
     ) -> NamespaceJob:
-        """Compare one namespace, and check the outer sides of its unchanged ports unless events vouch for them."""
+        """Compare one namespace, and check the outer sides of its unchanged ports.
+
+        :param trusted: ``observed`` is what events vouch for: ports that are as they were then need no check
+        """
         changes = diff(observed, desired)
         ports = [link.origin for link in desired.links if isinstance(link.origin, Port)]
         if ports:
             new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
-            ports = [port for port in ports if port.device not in new]
-        wrong = self._attach.check(ports) if ports and observed is not None and not trusted else {}
+            vouched = {link.origin for link in observed.links} if trusted and observed is not None else ()
+            ports = [port for port in ports if port.device not in new and port not in vouched]
+        wrong = self._attach.check(ports) if ports and observed is not None else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
         return NamespaceJob(changes, first, repair, names.PORT_PREFIXES)
 

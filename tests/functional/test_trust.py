@@ -88,6 +88,19 @@ def test_a_trusted_router_that_is_unchanged_keeps_its_pair(agent: Agent, router:
     assert (tmp_path / PAIRS_FILE).read_text() == before
 
 
+@pytest.mark.parametrize("place", ["interfaces", "snat_interfaces"])
+def test_a_port_whose_network_changes_is_moved_at_once(agent: Agent, router: Router, place: str) -> None:
+    """Neither device nor addresses change, so that nothing but the outer side tells."""
+    agent.twice(router)
+    (before,) = getattr(router, place)
+    after = replace(before, network_id="77777777" + before.network_id[8:])
+    changed = replace(router, **{place: (after,)})
+    agent.once(changed)
+    assert not agent.differs(changed)
+    (link,) = lab.ip_json("link", "show", tap_name(after.id))
+    assert link["master"] == bridge_name(after.network_id)
+
+
 def test_what_a_job_has_made_is_trusted_at_once(agent: Agent, router: Router) -> None:
     """Its namespaces are heard since before their names were there."""
     agent.once(router)
