@@ -47,6 +47,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
 from dvr_agent.kernel.netlink.handler import EXISTS
 from dvr_agent.kernel.netlink.link import (
+    IPV6_MIN_MTU,
     LinkInfo,
     add_bridge,
     decode_link,
@@ -162,6 +163,7 @@ class BridgeDriver:
                 inside.batch([request for port in ports if port.device in inner for request in repair(port, inner)])
             ours = [name for name in names if bridges[name].info.alias == ALIAS]
             index = {port: bridges[self._bridge_of(port.network_id)].info.ifindex for port in ports}
+            host.batch([request for port in ports for request in _resize(port, taps)])
             switch_ipv6_off(_with_ipv6(bridges, ours) + _with_ipv6(taps, outer), self._counters)
             host.batch(
                 [
@@ -335,20 +337,29 @@ def _connect(port: Port, namespace: str, taps: Mapping[str, Device], bridge: int
         yield set_link(name, master=bridge, alias=alias, up=True, what=port)
         return
     info = tap.info
-    if (info.master, info.alias, info.mtu, info.up) != (bridge, alias, port.mtu, True):
+    if (info.master, info.alias, info.up) != (bridge, alias, True):
         yield set_link(
             name,
             master=bridge if info.master != bridge else None,
             alias=alias if info.alias != alias else None,
-            mtu=port.mtu if info.mtu != port.mtu else None,
             up=None if info.up else True,
             what=port,
         )
 
 
+def _resize(port: Port, taps: Mapping[str, Device]) -> Iterator[Request]:
+    """Yield the change of an outer end with another MTU; the bridge follows by itself."""
+    tap = taps.get(tap_name(port.port_id))
+    if tap is not None and tap.info.mtu != port.mtu:
+        yield set_link(tap.info.name, mtu=port.mtu, what=port)
+
+
 def _with_ipv6(found: Mapping[str, Device], names: Iterable[str]) -> list[str]:
-    """Return those of the devices that have IPv6; a device that was not found is new, and has it."""
-    return [name for name in names if name not in found or found[name].ipv6]
+    """Return those of the devices that have IPv6, or may get it.
+
+    A device that was not found is new, and has it; one whose MTU was too small for IPv6 has got it with a larger one.
+    """
+    return [name for name in names if name not in found or found[name].ipv6 or found[name].info.mtu < IPV6_MIN_MTU]
 
 
 def _is_outer(device: Device | None, port: OuterPort) -> bool:

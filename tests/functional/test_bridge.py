@@ -111,6 +111,14 @@ class TestPlug:
             assert switch.exists() == (one.mtu >= 1280)
             assert not switch.exists() or switch.read_text() == "1\n"
 
+    def test_what_gets_ipv6_with_a_larger_mtu_loses_it_at_once(self, rig: Rig) -> None:
+        rig.driver.plug(A, [port(1, mtu=1000)])
+        rig.driver.plug(A, [ONE])
+        rig.assert_whole(ONE)
+        for device in (TAP, BRIDGE):
+            assert Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").read_text() == "1\n"
+        assert rig.writes_of_plug(ONE) == 0
+
     @pytest.mark.parametrize("first", [ONE, TWO])
     def test_a_device_in_the_place_of_one_of_several_new_ports_is_replaced(self, rig: Rig, first: Port) -> None:
         lab.run("ip", "-n", A, "link", "add", TWO.device, "type", "veth", "peer", "name", "half", "netns", B)

@@ -101,6 +101,16 @@ def test_what_a_flush_of_a_device_takes_is_there_again(
     assert not agent.differs(router)
 
 
+def test_an_address_that_is_broadcast_of_another_device_has_no_connected_route(agent: Agent, router: Router) -> None:
+    """The kernel makes none, and refuses it: the subnets of the two overlap."""
+    (inside,) = router.interfaces
+    subnet = str(next(one.address for one in inside.fixed_ips if one.address.version == 4)).rpartition(".")[0]
+    wanted = replace(router, interfaces=(inside, port("two", EXTERNAL, f"{subnet}.255/24")))
+    agent.once(wanted)
+    assert not agent.differs(wanted)
+    assert not agent.once(wanted, trusting=False).plan
+
+
 @pytest.mark.parametrize(("prefix", "dev"), DEVICES)
 def test_a_connected_route_that_was_removed_alone_is_found_by_an_audit_too(
     agent: Agent, router: Router, prefix: str, dev: str

@@ -48,6 +48,13 @@ def host_devices() -> set[str]:
 
 class TestPlug:
     @BOTH
+    def test_an_outer_end_that_gets_ipv6_with_a_larger_mtu_loses_it_at_once(self, rig: Rig) -> None:
+        rig.driver.plug(A, [port(1, mtu=1000)])
+        rig.driver.plug(A, [ONE])
+        rig.assert_whole(ONE)
+        assert rig.driver.check([ONE]) == {}
+
+    @BOTH
     def test_ports_reach_each_other_and_instances(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE, THREE])
         rig.driver.plug(B, [TWO])

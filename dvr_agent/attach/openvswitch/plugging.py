@@ -288,9 +288,9 @@ class Plugging:
         taps = {found.tap.info.name: found for found in kept if found.tap is not None and found.tap_row is not None}
         wrong = [name for name, found in taps.items() if _tap_differs(found)]
         if wrong:
-            self._raise_taps(wrong)
             mtus = [set_link(name, mtu=taps[name].port.mtu, what=taps[name].port, tolerate=NO_DEVICE) for name in wrong]
-            self._host.batch(mtus)
+            self._host.batch(mtus)  # before, since a device whose MTU was too small for IPv6 gets it with a larger one
+            self._raise_taps(wrong)
 
     def _raise_taps(self, names: Sequence[str]) -> None:
         """Raise outer ends, without IPv6: they are layer 2 only, as those of the bridge driver."""

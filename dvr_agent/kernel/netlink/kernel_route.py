@@ -82,11 +82,17 @@ def find_lost(reader: SliceReader, up: Collection[int]) -> frozenset[KernelRoute
     if not suspects:
         return frozenset()
     present = set(_connected_subnets(reader.routes))
-    return frozenset(
-        KernelRoute(reader.owned[index], cidr)
+    lacking = [
+        (index, cidr)
         for data in suspects
         for subnet, index, cidr in _subnet_of(data)
         if index in up and (subnet, index) not in present
+    ]
+    broadcasts = list(_broadcasts(addresses, up)) if lacking else []
+    return frozenset(
+        KernelRoute(reader.owned[index], cidr)
+        for index, cidr in lacking
+        if not any(ip == cidr.partition("/")[0] and other != index for ip, other in broadcasts)
     )
 
 
@@ -161,6 +167,20 @@ def _subnet_of(data: Data) -> Iterator[tuple[str, int, str]]:
     subnet = str(ip_network(f"{ip}/{length}", strict=False))
     if family == AF_INET6 or (length < 32 and not subnet.startswith("0.")):
         yield subnet, index, f"{ip}/{length}"
+
+
+def _broadcasts(addresses: Iterable[Data], up: Collection[int]) -> Iterator[tuple[str, int]]:
+    """Yield (address, index) of broadcast addresses: another device that has one as its own gets no connected route.
+
+    The route's source must be a local address, which it is not then (fib_valid_prefsrc in net/ipv4/fib_semantics.c).
+    Older kernels have the network address as a broadcast address, too.
+    """
+    for data in addresses:
+        for subnet, index, _cidr in _subnet_of(data):
+            network = ip_network(subnet)
+            if index in up and network.version == 4 and network.prefixlen < 31:
+                yield str(network[0]), index
+                yield str(network[-1]), index
 
 
 def _counts(family: int, flags: int) -> bool:

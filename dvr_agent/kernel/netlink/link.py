@@ -20,6 +20,8 @@ from dvr_agent.kernel.netlink.schema import Data, Schema, attribute, payload, po
 LINK = Schema(ifinfmsg)
 INFO, VETH = Schema(ifinfmsg.ifinfo), Schema(ifinfmsg.ifinfo.veth_data)
 INET6 = Schema(ifinfmsg.af_spec_inet.inet6)
+IPV6_MIN_MTU = 1280
+"""The kernel takes IPv6 with its parameters off a device below (include/net/ipv6.h), and gives it back above."""
 DISABLE_IPV6 = ifinfmsg.af_spec_inet.inet6.ipv6_devconf.field_names.index("disable_ipv6")
 """Index of the parameter in IFLA_INET6_CONF, an array of 32-bit numbers."""
 IFLA_INET_CONF = 1
