@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from dvr_agent.state.diff import Change
 from dvr_agent.state.missing import Missing
 from tests.support import lab
 from tests.support.daemon_jobs import DaemonJobs
-from tests.support.daemon_site import snapshot
+from tests.support.daemon_site import comparable, snapshot
 from tests.support.random_documents import BRIDGES, VARIANTS, RandomDocuments, gateway_port
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
 from tests.support.trusting_agent import FIP, MEDDLING
@@ -333,22 +332,6 @@ def meddle(routers: Sequence[Router], dice: random.Random) -> None:
     """As another program does; what it would change may not be there."""
     with contextlib.suppress(StopIteration, AssertionError):
         lab.run("ip", *dice.choice(MEDDLING)(dice.choice(routers)), check=False)
-
-
-def comparable(found: dict[str, object]) -> Any:
-    """What two hosts must have in common; tables have the order in which they were made, sets have none."""
-
-    def rules(lines: Iterable[str]) -> list[str]:
-        if any(line.startswith("table ip") for line in lines):
-            return sorted(one.strip(" \t}") for line in lines for one in re.split(r", |\{", line) if one.strip(" \t}"))
-        table, named = "", []
-        for line in lines:
-            table = line if line.startswith("*") else table
-            named += [(table, line)] if line.startswith("-A") else []
-        return [" ".join(one) for one in sorted(named, key=lambda one: one[0])]
-
-    states: Any = found
-    return {name: {**state, "tables": rules(state["tables"])} for name, state in states.items()}
 
 
 @contextlib.contextmanager

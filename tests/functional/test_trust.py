@@ -94,7 +94,8 @@ def test_a_port_whose_network_changes_is_moved_at_once(agent: Agent, router: Rou
     agent.twice(router)
     (before,) = getattr(router, place)
     after = replace(before, network_id="77777777" + before.network_id[8:])
-    changed = replace(router, **{place: (after,)})
+    ports: Any = {place: (after,)}
+    changed = replace(router, **ports)
     agent.once(changed)
     assert not agent.differs(changed)
     (link,) = lab.ip_json("link", "show", tap_name(after.id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ def snapshot() -> dict[str, object]:
             "tables": [line for line in saved(name).splitlines() if not line.startswith(("#", ":"))],
         }
     return state
+
+
+def comparable(found: dict[str, object]) -> Any:
+    """What two hosts must have in common; tables have the order in which they were made, sets have none."""
+
+    def rules(lines: Iterable[str]) -> list[str]:
+        if any(line.startswith("table ip") for line in lines):
+            return sorted(one.strip(" \t}") for line in lines for one in re.split(r", |\{", line) if one.strip(" \t}"))
+        table, named = "", []
+        for line in lines:
+            table = line if line.startswith("*") else table
+            named += [(table, line)] if line.startswith("-A") else []
+        return [" ".join(one) for one in sorted(named, key=lambda one: one[0])]
+
+    states: Any = found
+    return {name: {**state, "tables": rules(state["tables"])} for name, state in states.items()}
 
 
 def _static(addresses: list[dict[str, Any]]) -> list[str]:

@@ -196,8 +196,9 @@ def take_off(a: Desk, router_id: str, data_plane: DataPlane = DataPlane.IN_PLACE
 @pytest.mark.parametrize("legacy", [False, True], ids=["dvr", "legacy"])
 def test_floating_ip_whose_port_was_deleted_is_down(server: Server, tmp_path: Path, legacy: bool) -> None:
     """The server keeps such a one ACTIVE, whatever update it gets: it does not know that it was this router's."""
-    router_id, fip_id = add(server, status="ACTIVE", **({"host": None} if legacy else {}))
+    router_id, fip_id = add(server, status="ACTIVE")
     if legacy:
+        fip(server, router_id)["host"] = None
         server.routers[router_id].update(distributed=False, gw_port_host=HOST)
     with desk(server, tmp_path, mode=AgentMode.DVR_SNAT) as a:
         a.sync()

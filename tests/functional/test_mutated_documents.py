@@ -1,0 +1,128 @@
+"""Whatever documents ask for: the kernel has what can be built of it, and nothing is left when they are right again.
+
+Documents are recorded ones with random changes, one after the other, each with the jobs that follow from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.daemon import failure_reasons
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.errors import DocumentError
+from dvr_agent.extensions import Extension
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.factory import make_reconciler
+from tests.support import lab, mutated_documents
+from tests.support.daemon_jobs import DaemonJobs
+from tests.support.daemon_site import RECORDED, comparable, neighbour_router, snapshot
+from tests.support.recorded_documents import MODES, parse
+
+STEPS = 8
+SEEDS = [*range(8), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(8, 120))]
+
+
+class Walk:
+    """One or two routers on a host, and what was done to their documents.
+
+    :ivar originals: the recorded documents; the second is that of a router like the first, on the same external network
+    :ivar log: for a test that fails
+    """
+
+    def __init__(self, seed: int, state_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        dice = self._dice = random.Random(seed)
+        self.originals = [RECORDED, neighbour_router(1)]
+        name = "b2_dvr_snat_node_with_vms-compute1"
+        if dice.random() < 0.6:
+            name = dice.choice(mutated_documents.NAMES)
+            self.originals = [json.loads(mutated_documents.DOCUMENTS[name])]
+        self.routers = [parse(document) for document in self.originals]
+        host = name.rpartition("-")[2]
+        extensions = frozenset(Extension) if dice.random() < 0.7 else frozenset()
+        mode = dice.choice([MODES[host], MODES[host], *AgentMode])
+        self._settings = HostSettings(host, mode, extensions=extensions, metadata=dice.random() < 0.3)
+        first = self.routers[0]
+        gateways = [*first.agent_gateways, *([first.gateway] if first.gateway else [])]
+        networks = sorted({port.network_id for port in gateways})
+        self._bridges = {network: f"br-ex{number}" for number, network in enumerate(networks)}
+        self._state_path, self._monkeypatch = state_path, monkeypatch
+        self._hears = dice.random() < 0.7
+        self._documents = [*self.originals]
+        self._retried: set[str] = set()
+        self.log = [f"seed {seed}: {name}, {len(self.routers)} routers, mode {mode.value}"]
+
+    @contextlib.contextmanager
+    def host(self, name: str) -> Iterator[DaemonJobs]:
+        """Give a new host with the jobs of a daemon."""
+        path = self._state_path / name
+        path.mkdir()
+        with lab.fresh_host() as host:
+            for bridge in self._bridges.values():
+                host.bridge(bridge)
+            jobs = DaemonJobs(make_reconciler(self._settings, self._bridges, path), self._monkeypatch, self._hears)
+            jobs.resync()
+            try:
+                yield jobs
+            finally:
+                jobs.close()
+
+    def next(self) -> Router | None:
+        """Change a document, or a recorded one; None if it is refused."""
+        number = self._dice.randrange(len(self.originals))
+        document = (self.originals if self._dice.random() < 0.3 else self._documents)[number]
+        for _ in range(self._dice.choice([1, 1, 2, 3])):
+            document, text = mutated_documents.mutate(document, self._dice, *self._documents)
+            self.log.append(f"{number}: {text}")
+        try:
+            router = parse(document)
+        except DocumentError as exc:
+            self.log.append(f"  refused: {exc}")
+            return None
+        if router.id != self.routers[number].id or router.ha:
+            return None
+        self._documents[number] = document
+        return router
+
+    def put(self, jobs: DaemonJobs, *routers: Router) -> None:
+        """Give the daemon documents; a look that reads everything must find nothing to do if it says so itself."""
+        jobs.put(*routers)
+        try:
+            jobs.run()
+        except AssertionError:
+            if not jobs.results[-1][1].retry:  # else the kernel refuses something, and it is tried for ever
+                raise
+        for router_id, result in jobs.results:
+            self.log.append(f"  {router_id[:8]} {result.state}: {result.reason}")
+            assert result.cause is not failure_reasons.BUG
+        last = dict(jobs.results)
+        self._retried = (self._retried - last.keys()) | {one for one, result in last.items() if result.retry}
+        if not self._retried:
+            assert not jobs.differing()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_any_documents_the_kernel_is_as_the_last_ones_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    walk = Walk(seed, tmp_path, monkeypatch)
+    try:
+        with walk.host("walk") as jobs:
+            walk.put(jobs, *walk.routers)
+            for _ in range(STEPS):
+                router = walk.next()
+                if router is not None:
+                    walk.put(jobs, router)
+            walk.put(jobs, *walk.routers)
+            walked = comparable(snapshot())
+        if len(walk.routers) == 1:  # else who has which /31 depends on what was before
+            with walk.host("new") as jobs:
+                walk.put(jobs, *walk.routers)
+                assert comparable(snapshot()) == walked
+    except AssertionError as exc:
+        raise AssertionError("\n".join([*walk.log, str(exc)])) from None
