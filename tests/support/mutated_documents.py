@@ -138,6 +138,7 @@ def _other(old: Any, pool: Mapping[str, list[Any]], dice: random.Random) -> Any:
         wider = network.supernet(min(4, network.prefixlen))
         return dice.choice([*known, str(wider), f"{network[0]}/{network.max_prefixlen}"])
     if kind.startswith("address"):
-        near = [str(ipaddress.ip_address(old) + step) for step in (1, 16)]
+        address = ipaddress.ip_address(old)
+        near = [str(type(address)((int(address) + step) % (1 << address.max_prefixlen))) for step in (1, 16)]
         return dice.choice([*known, *near, *(IPV4 if kind.endswith("4") else IPV6)])
     return dice.choice([*known, *TEXTS])

@@ -226,3 +226,15 @@ def test_router_is_built_despite_a_port_that_gives_no_neighbour(server: Server, 
         router = a.router(router_id)
         assert len(router.skipped) == 1
         assert port["fixed_ips"][0]["ip_address"] not in addresses(router)
+
+
+def test_a_port_with_an_id_that_is_none_hinders_no_other_port() -> None:
+    """The document with it is refused; other routers share the subnet."""
+    router_id = "a1a1a1a1-0000-4000-8000-000000000001"
+    ours = {"id": "1", "device_owner": "network:router_interface_distributed", "device_id": router_id}
+    wrong: list[object] = [[], {}, None, 7]
+    for port_id in wrong:
+        subnets = SubnetPorts()
+        subnets.put("s", [ours, {**ours, "id": port_id}])
+        assert subnets.retain_ports(router_id, {"s": frozenset()}) == {"s"}
+        assert b'"1"' not in subnets.text("s")

@@ -12,6 +12,9 @@ from dvr_agent.extensions import Extension
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed
 from dvr_agent.sources.neutron.api import ObjectsPushed, RemoteError, RoutersUpdated, ServerAwayError
+from dvr_agent.sources.neutron.documents import RouterDraft
+from dvr_agent.sources.neutron.objects import PORT_FORWARDING
+from dvr_agent.sources.neutron.store.feature_objects import ObjectsOfType
 from dvr_agent.sources.neutron.wire.versioned_objects import plain
 from tests.support.scripted_neutron import QUICK, Desk, Server, desk
 
@@ -354,3 +357,15 @@ def test_wrapping_of_versioned_objects_goes_at_any_depth() -> None:
     rule = {"versioned_object.name": "QosBandwidthLimitRule", "versioned_object.data": {"max_kbps": 1}}
     policy = {"versioned_object.name": "QosPolicy", "versioned_object.data": {"id": POLICY, "rules": [rule]}}
     assert plain([policy]) == [{"id": POLICY, "rules": [{"max_kbps": 1}]}]
+
+
+def test_an_object_that_two_groups_have_is_listed_once() -> None:
+    """It has changed its group, and the old one was not asked for again yet."""
+    objects = ObjectsOfType(PORT_FORWARDING)
+    old, new, object_id, router_id = (f"a1a1a1a1-0000-4000-8000-00000000000{number}" for number in range(4))
+    for group in (old, new):
+        objects.put([group], [{"id": object_id, "floatingip_id": group, "router_id": router_id, "protocol": group}])
+    draft = RouterDraft(router_id, b"{}", (), {}, {}, {}, None, {PORT_FORWARDING.key: frozenset({old, new})})
+    listed = objects.of_router(draft)
+    assert listed is not None
+    assert [one["id"] for one in listed] == [object_id]

@@ -90,12 +90,15 @@ class ObjectsOfType:
         return draft.groups.get(self.kind.key, frozenset()) | self._of_router.get(draft.router_id, set())
 
     def of_router(self, draft: RouterDraft) -> list[Json] | None:
-        """Return the objects of a router, sorted by id; None: not all of its groups are known."""
+        """Return the objects of a router, sorted by id; None: not all of its groups are known.
+
+        An object that has changed its group is in both until the old one is asked for again.
+        """
         groups = self.groups_of(draft)
         if any(group not in self._groups for group in groups):
             return None
-        members = [pair for group in groups for pair in self._groups[group].items()]
-        return [data for _, data in sorted(members) if _router_of(data) in ("", draft.router_id)]
+        members = {object_id: data for group in sorted(groups) for object_id, data in self._groups[group].items()}
+        return [members[one] for one in sorted(members) if _router_of(members[one]) in ("", draft.router_id)]
 
 
 class FeatureObjects:

@@ -135,8 +135,10 @@ class SubnetPorts:
 
 def _router_of(port: object) -> str | None:
     """Return the router that has this interface or csnat port; None for any other port."""
-    if not isinstance(port, dict) or port.get("device_owner") not in ROUTER_OWNERS or "id" not in port:
+    if not isinstance(port, dict) or port.get("device_owner") not in ROUTER_OWNERS:
         return None
+    if not isinstance(port.get("id"), str):
+        return None  # the document with it is refused
     return values.canonical_id(port.get("device_id"))
 
 
