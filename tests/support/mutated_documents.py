@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-import json
 import random
 import re
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.support.recorded_documents import DATA, MODES, RECORDED, parse
+from tests.support.recorded_documents import DATA, MODES, RECORDED
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -40,14 +39,8 @@ Place = tuple[str | int, ...]
 FEATURES = {path.stem: path.read_bytes() for path in sorted((DATA / "feature_documents").glob("*.json"))}
 
 
-def usable(documents: Mapping[str, bytes]) -> list[str]:
-    """Names of documents that need no service beside the kernel: routers without VRRP."""
-    named = [name for name in documents if name.rpartition("-")[2] in MODES]
-    return [name for name in named if not parse(json.loads(documents[name])).ha]
-
-
 DOCUMENTS = {**RECORDED, **FEATURES}
-NAMES = usable(DOCUMENTS)
+NAMES = [name for name in DOCUMENTS if name.rpartition("-")[2] in MODES]
 
 
 def mutate(document: Any, dice: random.Random, *others: Any) -> tuple[Any, str]:
