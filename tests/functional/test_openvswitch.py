@@ -14,6 +14,7 @@ import pytest
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.openvswitch import leaving
+from dvr_agent.desired import names
 from dvr_agent.errors import AttachError
 from tests.support import lab, ovs
 from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, port, rigged
@@ -317,6 +318,23 @@ class TestList:
             OuterPort(ONE.port_id, rig.outer(ONE), A),
             OuterPort(TWO.port_id, rig.outer(TWO), B),
         ]
+
+    @BOTH
+    @pytest.mark.parametrize("prefix", names.PORT_PREFIXES)
+    def test_ports_of_each_kind_have_their_namespace(self, rig: Rig, prefix: str) -> None:
+        """One without would be removed as stale."""
+        one = port(7, prefix)
+        rig.driver.plug(A, [one])
+        assert rig.driver.list() == [OuterPort(one.port_id, rig.outer(one), A)]
+
+    @pytest.mark.parametrize("prefix", names.PORT_PREFIXES)
+    def test_ports_of_each_kind_of_the_reference_agent_are_found_and_released(self, rig: Rig, prefix: str) -> None:
+        reference(rig, f"{prefix}left", None)
+        reference(rig, f"{prefix}here", A)
+        found = {one.outer: one.namespace for one in rig.driver.list()}
+        assert found == {f"{prefix}left": "", f"{prefix}here": A}
+        rig.driver.release(A)
+        assert rig.switch.ports() == {f"{prefix}left"}
 
     def test_a_working_port_of_the_reference_agent_is_accepted_as_it_is(self, rig: Rig) -> None:
         reference(rig, ONE.device, A)

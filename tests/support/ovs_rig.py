@@ -20,6 +20,7 @@ from tests.support.ovs import OpenVSwitch
 
 if TYPE_CHECKING:
     from dvr_agent.attach.openvswitch.driver import OpenVSwitchDriver
+    from dvr_agent.kernel.api import Kernel
 
 NETWORK = "11111111-2222-4333-8444-555555555555"
 A, B = "qrouter-a", "qrouter-b"
@@ -31,6 +32,19 @@ def port(number: int, prefix: str = "qr-", mtu: int = 1450) -> Port:
 
 
 ONE, TWO, THREE = port(1), port(2, mtu=1400), port(3, "sg-")
+
+
+def open_driver(
+    switch: OpenVSwitch, file: Path, kernel: Kernel, use_veth: object, **options: object
+) -> OpenVSwitchDriver:
+    """A driver with options of ``[OVS]``.
+
+    :param file: where its configuration is written
+    """
+    lines = [f"[DEFAULT]\novs_use_veth = {use_veth}\n[OVS]"]
+    given = {"ovsdb_connection": switch.connection, "ovsdb_timeout": 10} | options
+    file.write_text("\n".join([*lines, *(f"{name} = {text}" for name, text in given.items())]))
+    return open_openvswitch(attach_settings(load(["--config-file", str(file)])).ovs, kernel)
 
 
 class Rig:
@@ -48,15 +62,8 @@ class Rig:
 
     def open(self, **changed: object) -> OpenVSwitchDriver:
         """Another driver, as that of an agent that was started anew."""
-        options = {"ovsdb_connection": self.switch.connection, "ovsdb_timeout": 10} | self._options | changed
-        use_veth = options.pop("use_veth", self.use_veth)
-        file = self._folder / f"ovs-{len(self._drivers)}.conf"
-        lines = [
-            f"[DEFAULT]\novs_use_veth = {use_veth}\n[OVS]",
-            *(f"{name} = {text}" for name, text in options.items()),
-        ]
-        file.write_text("\n".join(lines))
-        driver = open_openvswitch(attach_settings(load(["--config-file", str(file)])).ovs, self.kernel)
+        options = {"use_veth": self.use_veth} | self._options | changed
+        driver = open_driver(self.switch, self._folder / f"ovs-{len(self._drivers)}.conf", self.kernel, **options)
         self._drivers.append(driver)
         return driver
 

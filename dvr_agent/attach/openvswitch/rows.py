@@ -11,9 +11,8 @@ from typing import NamedTuple
 from dvr_agent.attach.outer_ends import TAP
 from dvr_agent.state.link import Port
 
-DEVICE_PREFIXES = ("qr-", "qg-", "sg-", "fg-")
-"""Prefixes of devices of distributed routers.  Other ports (``tap…`` of instances and DHCP, ``ha-…``, patch ports) are
-never touched."""
+DEVICE_PREFIXES = ("qr-", "qg-", "sg-", "fg-", "ha-")
+"""Prefixes of devices of routers.  Other ports (``tap…`` of instances and DHCP, patch ports) are never touched."""
 PREFIX_LENGTH = 3
 KEY = "dvr-agent-namespace"
 """Key in ``Interface:external_ids`` by which this agent marks its ports; the value is the namespace."""
