@@ -35,7 +35,8 @@ def qrouter_neighbours(
             members = ports_by_subnet.get(subnet.id, ())
             # Later entries win: the port of a fixed IP before ports with an allowed address pair for the address.
             on_device |= _by_address(_allowed_neighbours(members, own_ports, subnet, device))
-            fixed = _fixed_neighbours.each(view.router.id, members, subnet.id, device, frozenset(own_ports))
+            here = (subnet.id, subnet.cidr.version)
+            fixed = _fixed_neighbours.each(view.router.id, members, here, device, frozenset(own_ports))
             on_device |= _by_address(chain.from_iterable(fixed))
             on_device |= _by_address(_csnat_neighbours(view, subnet, device))
         for address in own_addresses:
@@ -61,16 +62,20 @@ def _allowed_neighbours(
 
 @itemwise
 def _fixed_neighbours(
-    members: Sequence[SubnetPort], subnet_id: str, device: str, own_ports: frozenset[str]
+    members: Sequence[SubnetPort], subnet: tuple[str, int], device: str, own_ports: frozenset[str]
 ) -> list[list[Neighbour]]:
-    """Return the neighbours of the fixed IPs of each port in a subnet; the router's own ports are none."""
+    """Return the neighbours of the fixed IPs of each port in a subnet; the router's own ports are none.
+
+    :param subnet: its id and IP version; a device without an address of that version has no use for such entries
+    """
+    subnet_id, version = subnet
     found: list[list[Neighbour]] = []
     for member in members:  # of which there are thousands: no comprehension, which is a call, for each
         of_member: list[Neighbour] = []
         found.append(of_member)
         if member.id not in own_ports:
             for where, address in member.addresses:
-                if where == subnet_id:
+                if where == subnet_id and address.version == version:
                     of_member.append(Neighbour(str(address), device, member.mac))
     return found
 
@@ -79,5 +84,5 @@ def _csnat_neighbours(view: HostView, subnet: Subnet, device: str) -> Iterator[N
     """Yield the neighbours of csnat ports."""
     for csnat in view.router.snat_interfaces:
         for fixed in csnat.fixed_ips:
-            if fixed.subnet_id == subnet.id:
+            if fixed.subnet_id == subnet.id and fixed.address.version == subnet.cidr.version:
                 yield Neighbour(str(fixed.address), device, csnat.mac)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,10 @@ from dvr_agent.errors import DocumentError
 from dvr_agent.extensions import Extension
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
+from dvr_agent.reconcile.statefile import PRIORITIES_FILE
 from tests.support import lab, mutated_documents, ovs
 from tests.support.daemon_jobs import DaemonJobs
 from tests.support.daemon_site import RECORDED, comparable, neighbour_router, snapshot
@@ -31,15 +33,38 @@ STEPS = 8
 SEEDS = [*range(8), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(8, 120))]
 
 
+class Host:
+    """A new host with the jobs of a daemon, which can be started again.
+
+    :param make: makes a process's reconciler; what it opens is closed at the end
+    """
+
+    def __init__(self, make: Callable[[], RouterReconciler], monkeypatch: pytest.MonkeyPatch, hears: bool) -> None:
+        self._make, self._monkeypatch, self._hears = make, monkeypatch, hears
+        self.jobs = self._start()
+
+    def _start(self, *routers: Router) -> DaemonJobs:
+        jobs = DaemonJobs(self._make(), self._monkeypatch, self._hears)
+        jobs.put(*routers)
+        jobs.resync()
+        return jobs
+
+    def restart(self) -> None:
+        routers = self.jobs.routers
+        self.jobs.reconciler.flush()
+        self.jobs.close()
+        self.jobs = self._start(*routers)
+
+
 class Walk:
-    """One or two routers on a host, and what was done to their documents.
+    """One or two routers, and what was done to their documents.
 
     :ivar originals: the recorded documents; the second is that of a router like the first, on the same external network
     :ivar log: for a test that fails
     """
 
     def __init__(self, seed: int, state_path: Path, monkeypatch: pytest.MonkeyPatch, has_ovs: bool) -> None:
-        dice = self._dice = random.Random(seed)
+        dice = self.dice = random.Random(seed)
         self.originals = [RECORDED, neighbour_router(1)]
         name = "b2_dvr_snat_node_with_vms-compute1"
         if dice.random() < 0.6:
@@ -62,31 +87,35 @@ class Walk:
         self.log = [f"seed {seed}: {name}, {len(self.routers)} routers, mode {mode.value}"]
 
     @contextlib.contextmanager
-    def host(self, name: str) -> Iterator[DaemonJobs]:
-        """Give a new host with the jobs of a daemon."""
+    def host(self, name: str) -> Iterator[Host]:
+        """Give a new host."""
         path = self._state_path / name
         path.mkdir()
         with lab.fresh_host() as host, contextlib.ExitStack() as stack:
             for bridge in self._bridges.values():
                 host.bridge(bridge)
-            reconciler = make_reconciler(self._settings, self._bridges, path)
-            if self._has_ovs:
-                switch = stack.enter_context(ovs.open_vswitch())
+            switch = stack.enter_context(ovs.open_vswitch()) if self._has_ovs else None
+
+            def make() -> RouterReconciler:
+                if switch is None:
+                    return make_reconciler(self._settings, self._bridges, path)
                 kernel = open_kernel()
                 driver = open_driver(switch, path / "ovs.conf", kernel, self._use_veth)
                 stack.callback(driver.close)
-                reconciler = RouterReconciler(kernel, driver, self._settings, path)
-            jobs = DaemonJobs(reconciler, self._monkeypatch, self._hears)
-            stack.callback(jobs.close)
-            jobs.resync()
-            yield jobs
+                return RouterReconciler(kernel, driver, self._settings, path)
+
+            made = Host(make, self._monkeypatch, self._hears)
+            try:
+                yield made
+            finally:
+                made.jobs.close()
 
     def next(self) -> Router | None:
         """Change a document, or a recorded one; None if it is refused."""
-        number = self._dice.randrange(len(self.originals))
-        document = (self.originals if self._dice.random() < 0.3 else self._documents)[number]
-        for _ in range(self._dice.choice([1, 1, 2, 3])):
-            document, text = mutated_documents.mutate(document, self._dice, *self._documents)
+        number = self.dice.randrange(len(self.originals))
+        document = (self.originals if self.dice.random() < 0.3 else self._documents)[number]
+        for _ in range(self.dice.choice([1, 1, 2, 3])):
+            document, text = mutated_documents.mutate(document, self.dice, *self._documents)
             self.log.append(f"{number}: {text}")
         try:
             router = parse(document)
@@ -109,13 +138,27 @@ class Walk:
         except AssertionError:
             if not jobs.results[-1][1].retry:  # else the kernel refuses something, and it is tried for ever
                 raise
-        for router_id, result in jobs.results:
-            self.log.append(f"  {router_id[:8]} {result.state}: {result.reason}")
-            assert result.cause is not failure_reasons.BUG
+        assert all(result.cause is not failure_reasons.BUG for _, result in jobs.results), jobs.results
         last = dict(jobs.results)
+        self.log += [f"  {router_id[:8]} {result.state}: {result.reason}" for router_id, result in last.items()]
         self._retried = (self._retried - last.keys()) | {one for one, result in last.items() if result.retry}
         if not self._retried:
-            assert not jobs.differing()
+            differing = [f"{name}: {plan!r}" for name, plan in jobs.differing().items() if not _is_tidying(plan)]
+            assert not differing, "\n".join(differing)
+
+    def step(self, host: Host) -> None:
+        """Change a document, or start the daemon again."""
+        if self.dice.random() < 0.15:
+            self.log.append("  started again")
+            host.restart()
+            self.put(host.jobs)
+        elif (router := self.next()) is not None:
+            self.put(host.jobs, router)
+
+
+def _is_tidying(plan: Plan) -> bool:
+    """True if all there is to do is what a resync does: to remove entries of floating IPs that are gone."""
+    return not plan.changes and bool(plan.ports) and {place for place, _ in plan.ports} == {PRIORITIES_FILE}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -125,18 +168,16 @@ def test_after_any_documents_the_kernel_is_as_the_last_ones_say(
 ) -> None:
     walk = Walk(seed, tmp_path, monkeypatch, has_ovs)
     try:
-        with walk.host("walk") as jobs:
-            walk.put(jobs, *walk.routers)
+        with walk.host("walk") as host:
+            walk.put(host.jobs, *walk.routers)
             for _ in range(STEPS):
-                router = walk.next()
-                if router is not None:
-                    walk.put(jobs, router)
-            walk.put(jobs, *walk.routers)
-            walked, built = comparable(snapshot()), jobs.built
+                walk.step(host)
+            walk.put(host.jobs, *walk.routers)
+            walked, built = comparable(snapshot()), host.jobs.built
         # Which of two routers has which /31 depends on what was before; one that is left alone keeps what it has.
         if len(walk.routers) == len(built) == 1:
-            with walk.host("new") as jobs:
-                walk.put(jobs, *walk.routers)
+            with walk.host("new") as host:
+                walk.put(host.jobs, *walk.routers)
                 assert comparable(snapshot()) == walked
     except AssertionError as exc:
         raise AssertionError("\n".join([*walk.log, str(exc)])) from None

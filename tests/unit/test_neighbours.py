@@ -153,3 +153,8 @@ def test_many_such_ports_are_few_warnings() -> None:
     found = [warning for warning in state.warnings if warning.startswith("no neighbour: ")]
     assert len(found) == 11
     assert found[-1] == "no neighbour: 20 more ports of the router's subnets"
+
+
+def test_an_address_of_another_version_than_its_subnet_is_no_neighbour() -> None:
+    """The device has no address of that version, so that such an entry would not even be read back."""
+    assert neighbours(with_ports(port(1, "2001:db8::9"), port(2))).keys() & {"2001:db8::9", "10.1.0.2"} == {"10.1.0.2"}
