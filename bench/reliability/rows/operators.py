@@ -31,6 +31,8 @@ PROMISES: tuple[Promise, ...] = (
         "`desired/allocation.py`)",
         (
             "tests/unit/test_hostile_documents.py",
+            "tests/unit/test_neutron_mutated.py",
+            "tests/functional/test_mutated_documents.py",
             "tests/functional/test_reliability.py::test_hostile_input_leads_to_no_escaped_exception",
         ),
         hostile_input.measure,
