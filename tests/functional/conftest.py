@@ -68,3 +68,17 @@ def ctl(tmp_path: Path) -> Ctl:
 def kernel_ctl(host: lab.Host, ctl: Ctl) -> Ctl:
     """dvrctl on a pristine host."""
     return ctl
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test that fails tells what its daemons have logged, and which namespaces there are: it may be rare."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    tmp_path = getattr(item, "funcargs", {}).get("tmp_path")
+    if not report.failed or report.when != "call" or tmp_path is None:
+        return
+    for file in sorted(tmp_path.glob("**/out"))[:4]:
+        report.sections.append((f"daemon, {file}", "\n".join(file.read_text(errors="replace").splitlines()[-40:])))
+    if lab.NETNS.exists():
+        report.sections.append((str(lab.NETNS), " ".join(sorted(path.name for path in lab.NETNS.iterdir()))))

@@ -98,7 +98,7 @@ def test_a_file_for_node_exporter_is_replaced_as_a_whole(daemon: MakeDaemon, tmp
     wait_for(lambda: "metrics cannot be written, retrying: No such file or directory" in one.out)
     file.parent.mkdir()
     wait_for(file.exists)
-    assert "recovered: metrics are written" in one.out
+    wait_for(lambda: "recovered: metrics are written" in one.out)
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert value(file.read_bytes(), "dvr_agent_healthy") == 1
     assert list(file.parent.iterdir()) == [file]
