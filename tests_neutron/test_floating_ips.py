@@ -43,12 +43,8 @@ def test_a_disassociated_floating_ip_is_down_and_silent(site: Site, hosts: list[
 
 @pytest.mark.parametrize("alone", [False, True], ids=["router stays on its host", "router leaves its host"])
 def test_a_floating_ip_whose_instance_is_deleted_is_down(site: Site, hosts: list[Host], alone: bool) -> None:
-    """One associated only once: of such a one the server itself does not know what router had it."""
     instance = site.on(*[hosts[1]] * (1 if alone else 2))[0]
-    floating = site.floating_ip()
-    site.associate(floating, instance)
-    site.reachable(floating)
-    site.wait_status(floating, "ACTIVE")
+    floating = site.floating_ip_associated_once(instance)
     site.delete_instance(instance)
     site.wait_status(floating, "DOWN")
     assert hosts[1].has_router(site.router) != alone

@@ -46,10 +46,7 @@ def test_a_floating_ip_moves_and_goes(site: Site, hosts: list[Host]) -> None:
 
 def test_a_floating_ip_whose_instance_is_deleted_is_down(site: Site, hosts: list[Host]) -> None:
     instance = site.boot(hosts[1])
-    floating = site.floating_ip()
-    site.associate(floating, instance)
-    site.reachable(floating)
-    site.wait_status(floating, "ACTIVE")
+    floating = site.floating_ip_associated_once(instance)
     site.delete_instance(instance)
     site.wait_status(floating, "DOWN")
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.support.hostile import Place, at, places
 from tests.support.recorded_documents import DATA, MODES, RECORDED
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -35,10 +36,7 @@ TEXTS = ("compute1", "compute2", "ACTIVE", "DOWN")
 WRONG: tuple[Any, ...] = (None, "", 0, [], "x")
 """Now and then a value is of a wrong type."""
 
-Place = tuple[str | int, ...]
 FEATURES = {path.stem: path.read_bytes() for path in sorted((DATA / "feature_documents").glob("*.json"))}
-
-
 DOCUMENTS = {**RECORDED, **FEATURES}
 NAMES = [name for name in DOCUMENTS if name.rpartition("-")[2] in MODES]
 
@@ -55,27 +53,16 @@ def mutate(document: Any, dice: random.Random, *others: Any) -> tuple[Any, str]:
     if isinstance(old, list):
         return made, f"{where}: {_change_list(old, place, pool, dice)}"
     new = dice.choice(MTUS) if place[-1] == "mtu" else _other(old, pool, dice)
-    _at(made, place[:-1])[place[-1]] = new
+    at(made, place[:-1])[place[-1]] = new
     return made, f"{where}: {old!r} → {new!r}"
 
 
-def _values(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def _values(document: Any) -> Iterator[tuple[Place, Any]]:
     """Yield (place, value) of each list and each single value."""
-    if isinstance(value, dict):
-        for key, one in value.items():
-            if key not in NOT_READ:
-                yield from _values(one, (*place, key))
-        return
-    yield place, value
-    if isinstance(value, list):
-        for index, one in enumerate(value):
-            yield from _values(one, (*place, index))
-
-
-def _at(document: Any, place: Place) -> Any:
-    for key in place:
-        document = document[key]
-    return document
+    for place in places(document):
+        value = at(document, place)
+        if not isinstance(value, dict) and NOT_READ.isdisjoint(place):
+            yield place, value
 
 
 def _kind(value: Any) -> str:
@@ -106,7 +93,7 @@ def _change_list(items: list[Any], place: Place, pool: Mapping[str, list[Any]], 
         items.append(copy.deepcopy(dice.choice(items)))
         for inner, value in list(_values(items[-1])) if isinstance(items[-1], dict) else ():
             if not isinstance(value, list) and _kind(value) in {"uuid", "mac", "address 4"} and dice.random() < 0.5:
-                _at(items[-1], inner[:-1])[inner[-1]] = _other(value, pool, dice)
+                at(items[-1], inner[:-1])[inner[-1]] = _other(value, pool, dice)
     return what
 
 

@@ -23,7 +23,7 @@ from oslo_messaging.rpc.server import RPCServer
 
 TOPICS = ("q-l3-plugin", "q-reports-plugin", "q-plugin")
 VERSIONS = {"PortForwarding": "1.3", "QosPolicy": "1.10", "NDPProxy": "1.0", "ConntrackHelper": "1.0", "Port": "1.7"}
-"""Versions of versioned objects, as Neutron 29 has them."""
+"""Versions of versioned objects that the agent asks for; Neutron 29 gives them."""
 PATIENCE = 30.0
 Json = dict[str, Any]
 Fault = Callable[[Json], Any]

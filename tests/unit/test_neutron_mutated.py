@@ -6,7 +6,7 @@ import copy
 import json
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dvr_agent.extensions import Extension
 from dvr_agent.sources.api import DataPlane
 from dvr_agent.sources.neutron.api import ArpEntry, Json, NetworkUpdated, Notification, ObjectsPushed, RoutersUpdated
 from dvr_agent.sources.neutron.objects import TYPES
-from tests.support import mutated_documents
+from tests.support import hostile, mutated_documents
 from tests.support.scripted_neutron import GATEWAY_PORT, HOST, NETWORK, Desk, Server, desk
 from tests.support.waiting import wait_for
 
@@ -62,22 +62,8 @@ def changed(state: Any, dice: random.Random) -> Any:
     """What the server knows, with something else in one place: another value of the kind, or anything."""
     if dice.random() < 0.5:
         return mutated_documents.mutate(state, dice)[0]
-    made = copy.deepcopy(state)
-    holder, key = dice.choice(list(places(made)))
-    holder[key] = copy.deepcopy(dice.choice(WRONG))
-    return made
-
-
-def places(value: Any) -> Iterator[tuple[Any, str | int]]:
-    """Yield (container, key) of all values."""
-    items: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    for key, inner in items:
-        yield value, key
-        yield from places(inner)
+    place = dice.choice([one for one in hostile.places(state) if one])
+    return hostile.replaced(state, place, copy.deepcopy(dice.choice(WRONG)))
 
 
 def say(a: Desk, router_id: str, state: Mapping[str, Any], dice: random.Random) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from dvr_agent.extensions import Extension
 from dvr_agent.model.values import canonical_id
-from dvr_agent.sources.neutron.api import Json
+from dvr_agent.sources.neutron.api import Json, RemoteError
 
 GroupIds = frozenset[str]
 PORT, PORT_VERSION = "Port", "1.7"
-"""Ports are asked about, and are in no document.  Every server gives the fields in use in this old version, too."""
+"""Documents have no ports of this type; questions about them use an old version, which older servers know, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,16 @@ class ObjectType:
     def groups(self, router: Json) -> GroupIds:
         """Return the groups that a router needs."""
         return frozenset(filter(None, map(canonical_id, self.groups_of(router))))
+
+
+def checked(answer: object) -> list[Json]:
+    """Return the objects of an answer of ``bulk_pull``.
+
+    :raises RemoteError: it is no list of objects
+    """
+    if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
+        raise RemoteError("bulk_pull: the answer is no list of objects")
+    return answer
 
 
 def _dicts(value: Any) -> list[Json]:

@@ -197,6 +197,14 @@ class Site:
             self.wait_status(made, "ACTIVE")
         return made
 
+    def floating_ip_associated_once(self, instance: Instance) -> Item:
+        """An ACTIVE one that was made without an instance: the server does not note which router has it."""
+        made = self.floating_ip()
+        self.associate(made, instance)
+        self.reachable(made)
+        self.wait_status(made, "ACTIVE")
+        return made
+
     def associate(self, floating: Item, instance: Instance | None) -> None:
         self.api.update("floatingips", floating["id"], port_id=instance.port["id"] if instance else None)
 

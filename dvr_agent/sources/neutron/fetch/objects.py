@@ -16,11 +16,18 @@ from oslo_log import log as logging
 
 from dvr_agent.backoff import delay
 from dvr_agent.model.values import canonical_id
-from dvr_agent.sources.neutron.api import Json, ObjectsPushed, RemoteError, ServerError
+from dvr_agent.sources.neutron.api import Json, ObjectsPushed, ServerError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import Lookup, Reason
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.fetch.ndp_hosts import with_hosts
-from dvr_agent.sources.neutron.objects import CONNTRACK_HELPER, NDP_PROXY, PORT_FORWARDING, QOS_POLICY, ObjectType
+from dvr_agent.sources.neutron.objects import (
+    CONNTRACK_HELPER,
+    NDP_PROXY,
+    PORT_FORWARDING,
+    QOS_POLICY,
+    ObjectType,
+    checked,
+)
 from dvr_agent.sources.neutron.store.document_builder import DocumentBuilder
 from dvr_agent.sources.neutron.store.feature_objects import ObjectsOfType
 
@@ -196,10 +203,7 @@ class ObjectFetch:
         self._look_again(objects, progress, wanted)
 
     def _bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
-        answer = self._shared.plugin.bulk_pull(resource_type, version, filters)
-        if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
-            raise RemoteError("bulk_pull: the answer is no list of objects")
-        return answer
+        return checked(self._shared.plugin.bulk_pull(resource_type, version, filters))
 
     def _look_again(self, objects: ObjectsOfType, progress: _Progress, groups: Iterable[str]) -> None:
         """Ask again a moment later for changes that were announced, and that the answer does not show."""

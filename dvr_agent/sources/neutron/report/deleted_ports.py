@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dvr_agent.sources.neutron.api import BulkPull, RemoteError
-from dvr_agent.sources.neutron.objects import PORT, PORT_VERSION
+from dvr_agent.sources.neutron.api import BulkPull
+from dvr_agent.sources.neutron.objects import PORT, PORT_VERSION, checked
 
 
 def with_deleted_port(ports: Mapping[str, str], bulk_pull: BulkPull) -> list[str]:
@@ -19,8 +19,6 @@ def with_deleted_port(ports: Mapping[str, str], bulk_pull: BulkPull) -> list[str
     """
     if not ports:
         return []
-    answer = bulk_pull(PORT, PORT_VERSION, {"id": sorted(set(ports.values()))})
-    if not isinstance(answer, list) or not all(isinstance(port, dict) for port in answer):
-        raise RemoteError("bulk_pull: the answer is no list of objects")
+    answer = checked(bulk_pull(PORT, PORT_VERSION, {"id": sorted(set(ports.values()))}))
     existing = {port.get("id") for port in answer}
     return [fip_id for fip_id, port_id in ports.items() if port_id not in existing]

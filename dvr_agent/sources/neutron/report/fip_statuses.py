@@ -159,19 +159,19 @@ class FipStatuses:
             unchanged = in_kernel & listed
             state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id in unchanged} | failed
         state.in_kernel = in_kernel
-        self._set_ports(state, view, is_failed=data_plane is DataPlane.FAILED)
+        self._set_ports(state, view, listed, is_failed=data_plane is DataPlane.FAILED)
 
-    def _set_ports(self, state: _RouterStatuses, view: HostView, is_failed: bool) -> None:
+    @staticmethod
+    def _set_ports(state: _RouterStatuses, view: HostView, listed: set[str], is_failed: bool) -> None:
         """Note what has left the document; after a failed job it may still be in the kernel, and counts later."""
-        listed = {fip.id: fip.port_id for fip in floating_ips_here.listed(view)}
+        known = {fip.id: fip.port_id for fip in floating_ips_here.listed(view)}
         here = state.in_kernel | {fip_id for fip_id, status in state.wanted.items() if status != DOWN}
-        ports = {fip_id: listed.get(fip_id, state.ports.get(fip_id)) for fip_id in here}
+        ports = {fip_id: known.get(fip_id, state.ports.get(fip_id)) for fip_id in here}
         if is_failed:
             state.ports |= ports
             return
-        listed_ids = _listed_ids(view)
         left = state.left | state.ports
-        state.left = {fip_id: port_id for fip_id, port_id in left.items() if fip_id not in listed_ids}
+        state.left = {fip_id: port_id for fip_id, port_id in left.items() if fip_id not in listed}
         state.ports = ports
 
     def _removed(self, router_id: str, state: _RouterStatuses) -> None:
