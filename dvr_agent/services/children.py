@@ -272,12 +272,14 @@ class Children:
         return _open_all(pids, program)
 
     def _stale(self, key: str, program: Program) -> list[Process]:
-        """Open the stale processes of the last scan: neither the watched one nor its child."""
+        """Open the stale processes of the last scan and their children: neither the watched one nor its child."""
         pids = self.processes.pids(program)
         watched = self._watched.get(key)
         if watched is not None:
             own = watched.process.pid
             pids = {pid for pid in pids if pid != own and parent_of(pid) != own}
+        for pid in list(pids):
+            pids.update(children_of(pid))  # of a radvd that had not forked yet when it was scanned
         return _open_all(pids, program)
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import RaMode
-from dvr_agent.services.processes import running
+from dvr_agent.services import children
+from dvr_agent.services.processes import children_of, running
 from tests.support import lab
 from tests.support.radvd_rig import DEVICE, ID, OTHER, PATIENCE, PREFIX, SPACE, Rig, router
 from tests.support.waiting import wait_for
@@ -292,6 +293,7 @@ def start_by_hand(rig: Rig) -> int:
     """Another radvd with the same files; the process id file names it afterwards."""
     rig.pid_file.unlink()
     lab.in_netns(SPACE, "radvd", "-C", rig.conf, "-p", rig.pid_file, "-m", "syslog")
+    wait_for(lambda: children_of(rig.pid), "the second radvd has forked")
     return rig.pid
 
 
@@ -306,6 +308,21 @@ def test_a_second_one_that_comes_later_is_found_by_a_check(rig: Rig) -> None:
     rig.service.apply(router())
     assert rig.mains() == [first]
     assert (rig.service.plan(router()), list(rig.service.check())) == ([], [])
+
+
+def test_a_second_one_that_was_seen_before_it_had_forked_is_ended_with_its_child(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """radvd forks its child with root's rights after its parent has returned; the child would end by itself, late."""
+    rig.service.apply(router())
+    first, second = rig.pid, start_by_hand(rig)
+    [child] = children_of(second)
+    os.kill(child, signal.SIGSTOP)
+    with monkeypatch.context() as patched:
+        patched.setattr(children, "running", lambda name: (one for one in running(name) if one[0] != child))
+        assert list(rig.service.check()) == [ID]
+    rig.service.apply(router())
+    assert rig.mains() == [first]
 
 
 def test_a_new_agent_ends_all_but_the_one_of_the_process_id_file(rig: Rig) -> None:
