@@ -188,7 +188,7 @@ class Schedule:
                 self._log_failure(record, result, 0.0)
             return
         if result.retry:
-            self._schedule_retry(self.records.job_failed(job.key, result), result)
+            self._schedule_retry(self.records.job_failed(job.key, result), result, job.priority.of_retry)
         elif result.state is RouterState.REMOVED:
             self.drop_router(job.key)
         else:
@@ -216,11 +216,11 @@ class Schedule:
         if timer is not None:
             timer.cancel()
 
-    def _schedule_retry(self, record: RouterRecord, result: JobResult) -> None:
+    def _schedule_retry(self, record: RouterRecord, result: JobResult, priority: Priority) -> None:
         seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)
         self._cancel_retry(record.id)
         self.records.set_retry(record.id, time.monotonic() + seconds)
-        self._retries[record.id] = eventlet_shim.GreenTimer(seconds, partial(self._retry_now, record.id))
+        self._retries[record.id] = eventlet_shim.GreenTimer(seconds, partial(self._retry_now, record.id, priority))
         self._log_failure(record, result, seconds)
 
     def _log_failure(self, record: RouterRecord, result: JobResult, seconds: float) -> None:
@@ -251,10 +251,10 @@ class Schedule:
         self._failures.tick(time.monotonic())
         self._log_failures_later()
 
-    def _retry_now(self, router_id: str) -> None:
+    def _retry_now(self, router_id: str, priority: Priority) -> None:
         self._retries.pop(router_id, None)
         self.records.set_retry(router_id, None)
-        self.requeue(router_id, Priority.RETRY)
+        self.requeue(router_id, priority)
 
     def _cancel_retry(self, router_id: str) -> None:
         timer = self._retries.pop(router_id, None)

@@ -125,7 +125,7 @@ class TableLock:
     def _queue(self, router_id: str, waiting: _Waiting) -> None:
         if not waiting.queued:
             waiting.queued = True
-            self._schedule.requeue(router_id, Priority.RETRY if waiting.failed else waiting.priority)
+            self._schedule.requeue(router_id, waiting.priority.of_retry if waiting.failed else waiting.priority)
 
     def _note_long_wait(self) -> None:
         now = time.monotonic()

@@ -23,7 +23,7 @@ class Priority(IntEnum):
     RETRY = 1
     """Retry of a router that failed, or check of a router whose service or neighbour routers changed."""
     DRIFT = 2
-    """Something else changed an object of the router in the kernel."""
+    """Something else changed an object of the router in the kernel; also the retry of such a job, or of an audit."""
     RESYNC = 3
     """Resync of all routers: the first one, or one on request."""
     AUDIT = 4
@@ -33,6 +33,11 @@ class Priority(IntEnum):
     def repairs(self) -> bool:
         """True if the job has no other reason than drift: all that it changes is a repair."""
         return self in (Priority.DRIFT, Priority.AUDIT)
+
+    @property
+    def of_retry(self) -> Priority:
+        """Priority of the retry of a job that failed; what the retry of a repair changes is a repair, too."""
+        return Priority.DRIFT if self.repairs else Priority.RETRY
 
 
 @dataclass(frozen=True, slots=True)

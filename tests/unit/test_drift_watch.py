@@ -28,6 +28,7 @@ from dvr_agent.state.limit import make_limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import thing_of
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
+from tests.support.daemon_jobs import Timers
 from tests.support.small_routers import make_router
 
 ROUTER = make_router("one", 1)
@@ -86,6 +87,33 @@ def test_drift_of_a_router_of_which_nothing_was_made_waits_for_the_retry() -> No
     host.end(JobResult(RouterState.DEGRADED, "no descriptor", retry=True))
     host.watch._hear(FOUND)
     assert host.end(refused()) is None
+
+
+@pytest.mark.parametrize("priority", [Priority.DRIFT, Priority.AUDIT])
+def test_what_the_retry_of_a_repair_changes_is_repaired_drift(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, priority: Priority
+) -> None:
+    timers = Timers()
+    monkeypatch.setattr(eventlet_shim, "GreenTimer", timers)
+    caplog.set_level(logging.INFO)
+    host = Host()
+    host.schedule.requeue(ROUTER.id, priority)
+    for _ in range(2):  # the retry of a retry as well
+        host.end(JobResult(RouterState.DEGRADED, "no descriptor", retry=True))
+        assert timers.run()
+    assert host.end(refused()) is Priority.DRIFT
+    (message,) = [message for message in caplog.messages if "drift repaired" in message]
+    assert message.endswith(OTHER.text)
+
+
+def test_what_the_retry_of_an_update_changes_is_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = Timers()
+    monkeypatch.setattr(eventlet_shim, "GreenTimer", timers)
+    host = Host()
+    host.schedule.requeue(ROUTER.id, Priority.EVENT)
+    host.end(JobResult(RouterState.DEGRADED, "no descriptor", retry=True))
+    assert timers.run()
+    assert host.end(JobResult(RouterState.IN_SYNC)) is Priority.RETRY
 
 
 def test_a_refused_repair_is_no_repair_and_is_tried_after_growing_waits(caplog: pytest.LogCaptureFixture) -> None:
