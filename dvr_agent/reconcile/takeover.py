@@ -36,7 +36,10 @@ LOG = logging.getLogger(__name__)
 
 
 class PacketFilterReader:
-    """Reads the packet filter tables of a namespace: all of them until no chains are stale, then ours only."""
+    """Reads the packet filter tables of a namespace: all of them until no chains are stale, then the desired ones only.
+
+    Stale are those of neutron-l3-agent, and ours in a table that is not desired any more: an option was changed.
+    """
 
     def __init__(self, kernel: KernelReader) -> None:
         self._kernel = kernel
@@ -56,7 +59,8 @@ class PacketFilterReader:
         found = packet_filter.observe(state.name, all_keys, desired)
         tables = tuple(table for table in found if table.key in wanted or table.chains)
         stale_tables = self._kernel.nftables.observe(state.name)
-        if not stale_tables and not any(map(has_l3_agent_chains, tables)):
+        is_ours = all(table.key in wanted and not has_l3_agent_chains(table) for table in tables)
+        if is_ours and not stale_tables:
             self._clean.add(state.name)
         return replace(state, tables=tables, stale_tables=stale_tables)
 

@@ -41,11 +41,13 @@ class Rule(NamedTuple):
         return f"rule {self.priority}: from {source}{iif} lookup {table_name(self.table)}{self._suffix}"
 
 
-KERNEL_RULES = frozenset({Rule(4, 32766, 254), Rule(4, 32767, 253), Rule(6, 32766, 254)})
-"""Rules that the kernel makes with a namespace, for the tables main (254) and default (253).
+KERNEL_RULES = frozenset({
+    Rule(4, 0, 255), Rule(6, 0, 255), Rule(4, 32766, 254), Rule(6, 32766, 254), Rule(4, 32767, 253),
+})  # fmt: skip
+"""Rules that the kernel makes with a namespace, for the tables local (255), main (254) and default (253).
 
-``ip rule flush`` removes them, but not the rule for local; without main nothing is routed, so every namespace of ours
-has them in its desired state.
+``ip rule flush`` removes them, but for local, which other commands remove.  Without main nothing is routed, without
+local no address is the namespace's own, so every namespace of ours has them in its desired state.
 """
 
 

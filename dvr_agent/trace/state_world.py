@@ -71,9 +71,8 @@ def _namespace(name: str, slices: list[NamespaceState], devices: dict[str, Devic
     settings = {one.key: one.value for state in slices for one in state.sysctls}
     if settings.get("ipv4/ip_forward") == "1":
         settings = {f"ipv4/conf/{device}/forwarding": "1" for device in devices} | settings
-    rules = [RuleEntry(4, 0, LOCAL_TABLE), RuleEntry(6, 0, LOCAL_TABLE)]
     found = {rule for state in slices for rule in state.rules}
-    rules += [_rule(rule) for rule in sorted(found | KERNEL_RULES, key=lambda rule: rule.text)]
+    rules = [_rule(rule) for rule in sorted(found | KERNEL_RULES, key=lambda rule: rule.text)]
     neighbours = [
         *(NeighbourEntry(one.dst, one.device, one.mac, "PERMANENT") for state in slices for one in state.neighbours),
         *(NeighbourEntry(one.dst, one.device, "", "", True) for state in slices for one in state.proxy_neighbours),

@@ -157,6 +157,13 @@ def _flush_rules() -> None:
         lab.run("ip", "-n", namespace, "-6", "rule", "flush")
 
 
+def _delete_local_rules() -> None:
+    """Which no flush removes: without them no address is the namespace's own."""
+    for namespace in (QROUTER, FIP, SNAT):
+        for family in ("-4", "-6"):
+            lab.run("ip", "-n", namespace, family, "rule", "delete", "pref", 0)
+
+
 def _flush_table() -> None:
     words = ("nft", "flush", "ruleset") if uses_nftables() else ("iptables-legacy", "-w", "-t", "nat", "-F")
     lab.in_netns(QROUTER, *words)
@@ -183,6 +190,7 @@ def _delete_namespace(name: str) -> Callable[[], None]:
     [
         pytest.param(_delete_route, id="route"),
         pytest.param(_flush_rules, id="rules"),
+        pytest.param(_delete_local_rules, id="local"),
         pytest.param(_flush_table, id="table"),
         pytest.param(_remove_device, id="device"),
         pytest.param(_remove_pair, id="pair"),

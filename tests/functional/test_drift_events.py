@@ -124,6 +124,14 @@ def rule_in_fip_removed() -> None:
     ip(FIP, "rule", "delete", "priority", priority)
 
 
+def local_rule_removed() -> None:
+    ip(QROUTER, "rule", "delete", "priority", "0")
+
+
+def local_rule_in_fip_removed() -> None:
+    ip(FIP, "-6", "rule", "delete", "priority", "0")
+
+
 def neighbour_removed() -> None:
     words = a_line(QROUTER, "neigh", "show", "nud", "permanent", having="lladdr")
     ip(QROUTER, "neigh", "delete", words[0], "dev", words[2])
@@ -171,7 +179,14 @@ GROUPS = (
         shared_device_deleted,
         namespace_deleted,
     ),
-    (connected_route_removed, connected_route_replaced, device_flushed, device_flushed_in_all_tables),
+    (
+        connected_route_removed,
+        connected_route_replaced,
+        device_flushed,
+        device_flushed_in_all_tables,
+        local_rule_removed,
+        local_rule_in_fip_removed,
+    ),
 )
 """In none is one object repaired three times: that is a fight."""
 
