@@ -11,6 +11,7 @@ import pytest
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.extensions import Extension
 from dvr_agent.model.parse import parse_document
+from dvr_agent.state.filter import TableKey
 from tests.support.mutated_documents import FEATURES
 from tests.support.reconciler_rig import Bench
 
@@ -26,7 +27,7 @@ DOCUMENT = FEATURES["q7_conntrack_helper-compute2"]
 )
 @pytest.mark.parametrize("plans", [0, 1, 2])
 def test_tables_that_no_option_asks_for_any_more_lose_our_chains(
-    tmp_path: Path, before: dict[str, Any], table: tuple[int, str], plans: int
+    tmp_path: Path, before: dict[str, Any], table: TableKey, plans: int
 ) -> None:
     bench, router = Bench(tmp_path, "compute2"), parse_document(DOCUMENT, "test.json")
     bench.settings = replace(bench.settings, **before)
