@@ -54,11 +54,25 @@ def test_help_tells_verbs_and_exit_codes(ctl: Ctl) -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("words", [(), ("nonsense",), ("plan", "--nonsense"), ("check",), ("cleanup", "--router", "x")])
-def test_wrong_arguments_are_one_line_and_a_code_of_their_own(ctl: Ctl, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "VERB"),
+        (("nonsense",), "'nonsense'"),
+        (("plan", "--nonsense"), "--nonsense"),
+        (("plan", "--config-file", "/x"), "--config-file and --config-dir stand before the verb"),
+        (("check",), "FILE is missing"),
+        (("cleanup", "--router", "x"), "'x' is no router id"),
+        (("history", "-n", "-1"), "'-1' is no number of changes"),
+        (("capture", "203.0.113.5", "-w", "/x"), "belong to --run"),
+        (("web", "--listen", "0.0.0.0:9699"), "argument --listen: '0.0.0.0:9699': expected a loopback address"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_a_code_of_their_own(ctl: Ctl, words: tuple[str, ...], said: str) -> None:
     done = ctl.run(*words)
     assert done.returncode == 64
     assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
 
 
 def test_a_bad_configuration_is_one_line(ctl: Ctl) -> None:
