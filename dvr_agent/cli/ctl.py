@@ -17,7 +17,7 @@ from dvr_agent import __version__
 from dvr_agent.cli import exit_codes
 from dvr_agent.cli.output import Output, OutputError, UsageError, complain
 from dvr_agent.cli.status_text import STATES
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, LockedError
 
 if TYPE_CHECKING:
     from dvr_agent.cli.web.listener import Address
@@ -601,7 +601,10 @@ def _run(args: argparse.Namespace) -> int:
     module, _, function = args.run.partition(":")
     run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
     out = Output(args.output == "json")
-    code = run(args, out)
+    try:
+        code = run(args, out)
+    except LockedError as exc:
+        raise LockedError(f"{args.verb} is refused while dvr-agent runs (systemctl stop dvr-agent): {exc}") from exc
     out.flush()
     return code
 

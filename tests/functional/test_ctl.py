@@ -512,8 +512,10 @@ def test_cleanup_all_asks_and_takes_everything_of_ours_and_nothing_else(two: Ctl
     assert refused.returncode == 1
     assert "--yes" in refused.stderr
     assert len(two.ns()) == 6
+    planned = two.json("cleanup", "--all", "--dry-run")
     done = two.json("cleanup", "--all", "--yes")
     assert two.ns() == {"foreign"}
+    assert planned["bridges"] == done["bridges"]
     left = [link["ifname"] for link in lab.ip_json("link")]
     assert "br-mine" in left
     assert not [name for name in left if name.startswith(("tap", "brq"))]
