@@ -134,6 +134,9 @@ def test_fetch_says_how_long_it_waits_and_gives_up_then_without_a_word_of_librar
         f"dvrctl: neutron-server: no answer by 127.0.0.1:5679 within 3 s (127.0.0.1:5679: {why})",
     ]
     assert done.stdout == ""
+    planned = kernel_ctl.run("plan")
+    assert planned.returncode == 1
+    assert "/routers: No such file or directory (dvrctl fetch gets neutron-server's documents)" in planned.stderr
 
 
 def test_the_demo_tells_its_steps_in_json_and_reads_no_configuration_of_the_host(
