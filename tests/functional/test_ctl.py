@@ -486,6 +486,23 @@ def test_cleanup_takes_what_killed_processes_left(two: Ctl) -> None:
     assert two.json("plan", two.routers / "a.json", two.routers / "b.json")["in_sync"] is True
 
 
+def test_apply_shows_what_it_has_made_of_a_router_that_fails(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    gateway = json.loads(path.read_text())["router"]["gw_port"]
+    network, address = gateway["network_id"], gateway["fixed_ips"][0]["ip_address"]
+    with kernel_ctl.config.open("a") as config:
+        config.write(f"\n[bridge]\nexternal_networks = {network}:br-none\n")
+    done = kernel_ctl.run("apply", path)
+    assert done.returncode == 1
+    assert "br-none" in done.stderr
+    assert "+ namespace qrouter-" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("apply: 1 changed (")
+    assert "link qg-" not in done.stdout
+    assert f"--to-source {address}" not in done.stdout, "the rule is left out while the address is not there"
+    again = kernel_ctl.run("apply", path)
+    assert (again.returncode, again.stdout) == (1, "apply: 1 failed\n")
+
+
 def test_cleanup_asks_before_an_empty_directory_removes_routers(two: Ctl) -> None:
     for path in two.routers.iterdir():
         path.unlink()
