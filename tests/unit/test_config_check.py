@@ -136,6 +136,21 @@ def test_what_the_daemon_would_refuse_at_its_start_is_found_too(
     assert str(tmp_path) not in one.text
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[DEFAULT]\nhost = -1\n", "host = '-1': expected an IP address or a host name"),
+        (
+            "[metadata_rate_limiting]\nip_versions = 5\n",
+            "ip_versions = '5': expected a list, separated by commas, each one of 4, 6",
+        ),
+    ],
+)
+def test_what_an_option_takes_is_said_in_words(tmp_path: Path, text: str, said: str) -> None:
+    (one,) = found(write(tmp_path / "a.conf", text))
+    assert one.text.endswith(said)
+
+
 def test_of_two_files_the_value_in_force_counts(tmp_path: Path) -> None:
     bad, good = "[DEFAULT]\nmetadata_port = x\n", "[DEFAULT]\nmetadata_port = 9697\n"
     first, second = write(tmp_path / "a.conf", bad), write(tmp_path / "b.conf", good)
