@@ -85,7 +85,7 @@ def check(conf: cfg.ConfigOpts) -> None:
     """
     if conf.use_journal and not _has_journal_module():
         raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
-    for pair in conf.default_log_levels:
+    for pair in () if conf.log_config_append else conf.default_log_levels:
         try:
             logging.Logger("").setLevel(_level(pair.partition("=")[2]))
         except ValueError as exc:

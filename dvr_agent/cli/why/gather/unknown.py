@@ -66,8 +66,10 @@ def find_refusal_without_id(host: Host, directory: Path) -> Refusal | None:
     if host.documents.complete:
         return None
     known = set(host.documents.outdated.values())
-    errors = (error for error in host.documents.bad if str(error) not in known)
-    return next((_refusal(error, "", directory, "") for error in errors), None)
+    errors = [error for error in host.documents.bad if str(error) not in known]
+    # A second document of a router has an id, and is among them.
+    errors.sort(key=lambda error: "id" in _router_of(_path(directory, error.document)))
+    return _refusal(errors[0], "", directory, "") if errors else None
 
 
 def find_refusal(host: Host, router_id: str, directory: Path, address: str = "") -> Refusal | None:
