@@ -252,6 +252,15 @@ def _neutron_settings(conf: cfg.ConfigOpts) -> NeutronSettings:
 
 
 def _radvd_settings(conf: cfg.ConfigOpts) -> RadvdSettings:
+    """Return the settings of radvd.
+
+    :raises ConfigError: radvd takes no such pair of intervals
+    """
+    if conf.min_rtr_adv_interval > 0.75 * conf.max_rtr_adv_interval:  # radvd.conf(5)
+        raise ConfigError(
+            f"[DEFAULT] min_rtr_adv_interval = {conf.min_rtr_adv_interval}: expected at most three quarters of "
+            f"max_rtr_adv_interval, which is {conf.max_rtr_adv_interval}"
+        )
     return RadvdSettings(
         ra_confs=Path(conf.ra_confs),
         external_pids=Path(conf.external_pids),

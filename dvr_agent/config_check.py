@@ -10,14 +10,14 @@ ones are not reported in these, but in groups of this agent; see :func:`is_neutr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from oslo_config import iniparser
+from oslo_config import cfg, iniparser
 
-from dvr_agent import config, config_files, l3_agent_options
+from dvr_agent import config, config_files, l3_agent_options, logs
 from dvr_agent.config_files import Assignment, FileText
 from dvr_agent.errors import ConfigError
 from dvr_agent.known_options import KnownOptions
@@ -69,11 +69,14 @@ NEUTRON_MARKS = frozenset({("DEFAULT", "core_plugin"), ("database", "connection"
 _OPTION = re.compile(r"\[(\w+)\] (\w+)")
 
 
-def check(arguments: Sequence[str], files: Sequence[Path]) -> list[Finding]:
+def check(
+    arguments: Sequence[str], files: Sequence[Path], others: Sequence[Callable[[cfg.ConfigOpts], object]] = ()
+) -> list[Finding]:
     """Return all that is wrong with a configuration, in the order of files and lines.
 
     :param arguments: the command line arguments that name the files, for the daemon's own checks
     :param files: all files, in their order
+    :param others: checks of programs other than the daemon; each raises ConfigError
     """
     found = list(_unreadable(files))
     found += _syntax(path for path in files if str(path) not in {one.file for one in found})
@@ -82,7 +85,8 @@ def check(arguments: Sequence[str], files: Sequence[Path]) -> list[Finding]:
     texts = {path: config_files.read_file(path) for path in files}
     known = KnownOptions(whole=True)
     found = [*_values(files), *unknown(texts, known), *_without_effect(texts, known)]
-    found += _refused_by_daemon(arguments, texts, found)
+    for refuse in (_refuse_as_daemon, logs.check, *others):
+        found += _refused(refuse, arguments, texts, found)
     places = {str(path): number for number, path in enumerate(files)}
     return sorted(set(found), key=lambda one: (places.get(one.file, len(places)), one.line, one.text))
 
@@ -169,14 +173,25 @@ def _without_effect(texts: dict[Path, FileText], known: KnownOptions) -> Iterato
             yield Finding(Kind.NO_EFFECT, str(found.file), found.number, text)
 
 
-def _refused_by_daemon(
-    arguments: Sequence[str], texts: dict[Path, FileText], found: Sequence[Finding]
+def _refuse_as_daemon(conf: cfg.ConfigOpts) -> None:
+    """Check what the daemon checks at its start.
+
+    :raises ConfigError: the daemon would not start
+    """
+    settings = config.make_settings(conf)
+    if settings.source.kind == "neutron":
+        _make_bus(settings)
+
+
+def _refused(
+    refuse: Callable[[cfg.ConfigOpts], object],
+    arguments: Sequence[str],
+    texts: dict[Path, FileText],
+    found: Sequence[Finding],
 ) -> Iterator[Finding]:
-    """Yield the error for which the daemon would not start, if it was not found yet."""
+    """Yield the error for which a program would refuse the configuration, if it was not found yet."""
     try:
-        settings = config.make_settings(config.load(arguments))
-        if settings.source.kind == "neutron":
-            _make_bus(settings)
+        refuse(config.load(arguments))
     except ConfigError as exc:
         text = str(exc)
         if any(one.kind.is_error and one.text in text for one in found):

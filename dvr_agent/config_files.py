@@ -264,6 +264,10 @@ def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
         return f"one of {', '.join(map(str, choices))}"
     if isinstance(kind, types.Integer | types.Float):
         return _expected_number(kind)
+    if isinstance(kind, types.List):
+        return f"a list, separated by commas, each {_expected(kind.item_type, exc, secret)}"
+    if isinstance(kind, types.HostAddress):
+        return "an IP address or a host name"
     if secret:
         return "another value (not shown)"
     if isinstance(kind, types.Dict):

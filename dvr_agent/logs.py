@@ -60,13 +60,12 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
 
     :raises ConfigError: the log file or the logging configuration cannot be used
     """
+    check(conf)
     conf.set_default("logging_context_format_string", CONTEXT_FORMAT)  # also if a value was read, and kept, before
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     # logging has no hook for the open(2) of a log file, which root must not do through a link of another user.
     logging.FileHandler._open = _open_log  # type: ignore[method-assign,assignment]  # noqa: SLF001
-    if conf.use_journal and not _has_journal_module():
-        raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
     try:
         log.setup(conf, product, __version__)
     except (OSError, RuntimeError, TypeError, ValueError, log.LogConfigError) as exc:
@@ -77,6 +76,27 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     sys.unraisablehook = _unraisable
     root = logging.getLogger()
     root.handlers[:] = [_set_up(handler, conf) for handler in root.handlers]
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Check options of logging that oslo.log checks only when it sets logging up; no file is opened.
+
+    :raises ConfigError: naming the option and its value
+    """
+    if conf.use_journal and not _has_journal_module():
+        raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
+    for pair in () if conf.log_config_append else conf.default_log_levels:
+        try:
+            logging.Logger("").setLevel(_level(pair.partition("=")[2]))
+        except ValueError as exc:
+            raise ConfigError(
+                f"[DEFAULT] default_log_levels = {pair!r}: expected LOGGER=LEVEL, such as amqp=WARN"
+            ) from exc
+
+
+def _level(text: str) -> int | str:
+    """Return a level of default_log_levels: a number, or a name."""
+    return int(text) if text.isdigit() else text
 
 
 def _set_up(handler: logging.Handler, conf: cfg.ConfigOpts) -> logging.Handler:
@@ -111,7 +131,7 @@ def set_levels(debug: bool, default_log_levels: Iterable[str]) -> None:
     for pair in default_log_levels:
         name, _equals, level = pair.partition("=")
         try:
-            logging.getLogger(name).setLevel(int(level) if level.isdigit() else level)
+            logging.getLogger(name).setLevel(_level(level))
         except ValueError:
             LOG.error("default_log_levels: %s is no level of logger %s", level, name)
 

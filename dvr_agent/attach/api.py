@@ -89,10 +89,12 @@ class AttachDriver(Protocol):
     def wiring(self) -> Wiring:
         """Return the outer sides of all ports by the beginning of their id, and the uplinks of bridges.  Reads only."""
 
-    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+    def idle(self, networks: Collection[str] = (), without: Collection[str] = ()) -> Sequence[str]:
         """Return the names of unused network devices (bridges) that this driver made, except for these networks.
 
         Reads only.
+
+        :param without: namespaces whose ports do not count
         """
 
     def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:

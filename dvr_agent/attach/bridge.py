@@ -208,13 +208,16 @@ class BridgeDriver:
         with attach_errors(), host_socket(self._counters) as host:
             return bridge_wiring([decode_link(data) for data in host.dump(dump_links())])
 
-    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+    def idle(self, networks: Collection[str] = (), without: Collection[str] = ()) -> Sequence[str]:
         """Return the names of unused bridges that this driver made, except those of these networks, sorted.
 
         Unused: without a port of any kind, a device on top, or an address.
+
+        :param without: namespaces whose ports do not count
         """
+        removed = {port.outer for port in self.list() if port.namespace in without} if without else ()
         with attach_errors(), host_socket(self._counters) as host:
-            return self._idle(host, networks)
+            return self._idle(host, networks, removed)
 
     def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Remove the bridges that :meth:`idle` names; returns their names, sorted."""
@@ -226,9 +229,9 @@ class BridgeDriver:
                 delete(host, idle)
         return idle
 
-    def _idle(self, host: NetlinkSocket, networks: Collection[str]) -> Sequence[str]:
+    def _idle(self, host: NetlinkSocket, networks: Collection[str], removed: Collection[str] = ()) -> Sequence[str]:
         keep = {self._bridge_of(network_id) for network_id in networks}
-        devices = [read_device(data) for data in host.dump(dump_links())]
+        devices = [device for device in map(read_device, host.dump(dump_links())) if device.info.name not in removed]
         used = {device.info.master for device in devices} | {device.lower for device in devices}
         ours = [device.info for device in devices if _is_our_bridge(device.info) and device.info.name not in keep]
         idle = {link.ifindex: link.name for link in ours if link.ifindex not in used}

@@ -19,7 +19,7 @@ from dvr_agent.capture.places import Place, Wanted, command, find_places
 from dvr_agent.capture.recorder import CaptureError, Limits, Recorder, Watch
 from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
-from dvr_agent.cli.output import BOLD, Output, complain
+from dvr_agent.cli.output import BOLD, Output, UsageError, complain
 from dvr_agent.cli.subjects import NotFoundError, Subject
 from dvr_agent.cli.topology import router_graph
 from dvr_agent.model.router import Router
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     host = Host(load_config(args))
     if not args.record and (args.write is not None or args.seconds is not None or args.count is not None):
-        raise CaptureError("-w, --seconds and --count belong to --run")
+        raise UsageError("capture: -w, --seconds and --count belong to --run")
     subject = host.find_subject(args.subject)
     places = find_places(router_graph(host, subject.router_id), host.wiring, wanted(host, subject))
     if not places:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dvr_agent import config, config_files
 from dvr_agent.cli.output import GREEN, RED, YELLOW, Output
+from dvr_agent.cli.web.listener import configured_address
 from dvr_agent.config_check import Finding, check
 from dvr_agent.plural import count
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     named = config_files.files_named(arguments, files, directories)
     if not arguments:
         arguments = [word for path in named for word in ("--config-file", str(path))]
-    found = check(arguments, named)
+    found = check(arguments, named, [configured_address])
     if out.json:
         out.document(_as_json(named, found))
     else:

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 trouble = _flush(reconciler) or trouble
         if networks is not None:
             if reconciler is None:
-                bridges, files = planner.idle_bridges(networks), stale_files.find(settings)
+                bridges, files = planner.idle_bridges(networks, plan), stale_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, await_teardown=True)
                 own.by_router(bridge_groups(bridges) if bridges else (), [])

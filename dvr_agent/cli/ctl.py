@@ -11,13 +11,16 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dvr_agent import __version__
 from dvr_agent.cli import exit_codes
 from dvr_agent.cli.output import Output, OutputError, UsageError, complain
 from dvr_agent.cli.status_text import STATES
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, LockedError
+
+if TYPE_CHECKING:
+    from dvr_agent.cli.web.listener import Address
 
 FORMATS = ("table", "json")
 """Values of ``--output`` of every verb."""
@@ -64,6 +67,8 @@ examples:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: --config-"):
+            message += ": --config-file and --config-dir stand before the verb"
         self.exit(exit_codes.USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -454,7 +459,9 @@ def _add_web(verbs: Any) -> None:
         "Prints the address of the page, which has the token that a browser needs. From another host: ssh -L. "
         "dvr-agent-web.service serves the page all the time where [web] listen is set.",
     )
-    web.add_argument("--listen", metavar="ADDRESS:PORT", help="default: [web] listen, else 127.0.0.1:9699")
+    web.add_argument(
+        "--listen", type=_listen, metavar="ADDRESS:PORT", help="default: [web] listen, else 127.0.0.1:9699"
+    )
     web.add_argument("--url", action="store_true", help="only print the address of the page that is served already")
     _verb(
         verbs,
@@ -524,6 +531,15 @@ def _router_id(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is no router id (the whole UUID; see dvrctl show routers)") from exc
 
 
+def _listen(text: str) -> Address:
+    from dvr_agent.cli.web.listener import EXPECTED, parse_address
+
+    try:
+        return parse_address(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {EXPECTED}") from exc
+
+
 def _since(text: str) -> float:
     from dvr_agent.cli.history import since
 
@@ -532,7 +548,7 @@ def _since(text: str) -> float:
 
 def _number(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of changes")
     return int(text)
 
 
@@ -585,7 +601,10 @@ def _run(args: argparse.Namespace) -> int:
     module, _, function = args.run.partition(":")
     run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
     out = Output(args.output == "json")
-    code = run(args, out)
+    try:
+        code = run(args, out)
+    except LockedError as exc:
+        raise LockedError(f"{args.verb} is refused while dvr-agent runs (systemctl stop dvr-agent): {exc}") from exc
     out.flush()
     return code
 

@@ -193,7 +193,14 @@ def _filter(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry], out: O
     if not out.json:
         for router_id, name in routers.items():
             out.line(f"floating IP {address} is of router {router_id}" + (f" ({name})" if name else ""))
-    return lambda entry: entry["router"] in routers or mentions(entry, address)
+    about = about_address(entries, address)
+    return lambda entry: entry["router"] in routers or about(entry)
+
+
+def about_address(entries: Iterable[Entry], address: str) -> Callable[[Entry], bool]:
+    """Return what chooses the entries that name an address, and removals of routers that had it, which do not."""
+    routers = {entry["router"] for entry in entries if entry["router"] and mentions(entry, address)}
+    return lambda entry: mentions(entry, address) or (entry.get("state") == REMOVED and entry["router"] in routers)
 
 
 def mentions(entry: Entry, address: str) -> bool:

@@ -111,7 +111,9 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
         source.close()
     last = events[-1]
     if isinstance(last, Failed):
-        raise last.error
+        if settings.kind != "neutron":
+            raise last.error
+        raise SourceError(f"{last.error} (dvrctl fetch gets neutron-server's documents)") from last.error
     if not isinstance(last, Synced):
         raise SourceError("the source of router documents gave no complete listing")
     good = sorted((e.document.name, e.document.router) for e in events if isinstance(e, Changed))

@@ -221,6 +221,8 @@ def _apply_one(
         result = _apply_now(reconciler, document, router)
     except RefusedError as exc:
         own.router(router.id, router.name, exc.result, RouterState.DEGRADED, str(exc))
+        if exc.result.plan:
+            report.plan(exc.result.plan, router.name, exc.result, document)
         raise
     reason = "; ".join((*result.trouble, *(f"left out: {omission}" for omission in result.plan.omitted)))
     own.router(router.id, router.name, result, RouterState.DEGRADED if reason else state, reason)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
+from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output, UsageError
 from dvr_agent.cli.trace_live import NOT_SEEN, Observation, print_divergence, run_live, with_free_port
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
@@ -19,7 +19,7 @@ from dvr_agent.kernel.survey.connections import read_connection
 from dvr_agent.kernel.survey.host import survey_host
 from dvr_agent.plural import count, verb
 from dvr_agent.trace.engine import Start, trace, trace_reply
-from dvr_agent.trace.locate import Hint, LocateError, locate
+from dvr_agent.trace.locate import HOST, Hint, LocateError, locate
 from dvr_agent.trace.packet import ICMP, PROTOCOLS, Hop, Packet, Tuple, Way, make_packet
 from dvr_agent.trace.tracking import no_connection
 from dvr_agent.trace.world import World, namespace_text
@@ -29,8 +29,6 @@ ARRIVES, ERROR, DOES_NOT_ARRIVE, UNKNOWN = 0, 1, 2, 3
 SPORT = 40000
 """Source port, where none is asked for; with --live a free one."""
 GATEWAYS = (names.INTERNAL, names.AGENT_GATEWAY, names.GATEWAY)
-HOST = "host"
-"""Name of the host's own namespace on the command line."""
 _COLOURS = {"delivered": GREEN, "leaves": GREEN, "dropped": RED, "unknown": YELLOW}
 
 
@@ -71,12 +69,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
 def ask(world: World, args: argparse.Namespace) -> Question:
     """Make the packet of the arguments, and find where it begins.
 
-    :raises TraceError: an argument does not fit, or it cannot be told where the packet begins
+    :raises UsageError: arguments do not fit
+    :raises TraceError: it cannot be told where the packet begins
     """
     src, hint = _source(world, args.source)
     dst = _address(args.to, "--to")
     if (":" in src) != (":" in dst):
-        raise TraceError(f"--from {src} and --to {dst} are of different families")
+        raise UsageError(f"trace: --from {src} and --to {dst} are of different families")
     protocol = _protocol(args)
     packet = make_packet(src, dst, protocol, args.dport or 0, args.sport or SPORT, args.size)
     if args.live and args.sport is None:
@@ -201,14 +200,14 @@ def _address(text: str, option: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError:
-        raise TraceError(f"{option}: {text!r} is no IP address") from None
+        raise UsageError(f"trace: {option}: {text!r} is no IP address") from None
 
 
 def _protocol(args: argparse.Namespace) -> int:
     name = args.proto or ("icmp" if args.dport is None else "tcp")
     protocol = PROTOCOLS[name]
     if protocol == ICMP and args.dport is not None:
-        raise TraceError("--dport: icmp has no ports; name --proto tcp, udp, sctp or dccp")
+        raise UsageError("trace: --dport: icmp has no ports; name --proto tcp, udp, sctp or dccp")
     if protocol != ICMP and args.dport is None:
-        raise TraceError(f"--proto {name} needs --dport")
+        raise UsageError(f"trace: --proto {name} needs --dport")
     return protocol

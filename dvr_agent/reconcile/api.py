@@ -178,8 +178,8 @@ class RouterPlanner(Protocol):
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
         """Return (ids of routers present in the kernel that are not known, number of all routers present)."""
 
-    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
-        """Return the names of bridges of ours that nothing uses and that are of none of the networks.
+    def idle_bridges(self, networks: Collection[str], plan: Plan) -> list[str]:
+        """Return the names of bridges of ours that nothing uses after a plan, and that are of none of the networks.
 
         :param networks: networks of all router documents: an instance that is about to start may need their bridges
         """
@@ -241,7 +241,7 @@ class Reconciler(Protocol):
         """
 
     def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
-        """Remove :meth:`RouterPlanner.idle_bridges`; returns their names.
+        """Remove bridges of ours that nothing uses and that are of none of the networks; returns their names.
 
         :param await_teardown: first wait until the kernel has torn down the ports of namespaces that were removed
         """

@@ -258,10 +258,12 @@ class _Run:
                 else:
                     self._try(partial(self._commit_now, [one]), refused)
 
-    def _commit_now(self, steps: Iterable[_TableStep]) -> None:
+    def _commit_now(self, steps: Sequence[_TableStep]) -> None:
         with self._kernel.packet_filter.defer_apply() as pending:
             for step in steps:
                 pending.replace(step.namespace, step.table)
+        for step in steps:
+            self._missing.note_table(step.namespace, step.table)
 
     # --- ports and objects ---
 

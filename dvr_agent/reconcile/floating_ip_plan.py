@@ -8,7 +8,7 @@ instances on the same devices do not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 
@@ -190,14 +190,20 @@ def _of_table(change: TableChange, way: _Way, on_way: bool) -> TableChange | Non
     if change.new.family == 6:
         return None
     old, new = _of_rules(change.old, way, on_way), _of_rules(change.new, way, on_way)
+    # A jump that both tables have is no change, even if only one of them has rules of the floating IP in the chain.
+    chains = {chain.name for table in (old, new) for chain in table.chains}
+    old, new = _with_jumps(old, change.old, chains), _with_jumps(new, change.new, chains)
     return TableChange(old, new) if (old.chains, old.jumps) != (new.chains, new.jumps) else None
 
 
 def _of_rules(table: Table, way: _Way, on_way: bool) -> Table:
     rules_in = ((chain, tuple(rule for rule in chain.rules if _applies(rule, way, on_way))) for chain in table.chains)
-    kept = tuple(replace(chain, rules=rules) for chain, rules in rules_in if rules)
-    names_of = {chain.name for chain in kept}
-    return replace(table, chains=kept, jumps=tuple(jump for jump in table.jumps if jump[1] in names_of))
+    return replace(table, chains=tuple(replace(chain, rules=rules) for chain, rules in rules_in if rules))
+
+
+def _with_jumps(reduced: Table, table: Table, chains: Container[str]) -> Table:
+    """Return a reduced table with the whole table's jumps to these chains."""
+    return replace(reduced, jumps=tuple(jump for jump in table.jumps if jump[1] in chains))
 
 
 def _applies(rule: FilterRule, way: _Way, on_way: bool) -> bool:

@@ -206,9 +206,9 @@ class Planner:
         """Return (ids of routers present in the kernel that are not known, number of all routers present)."""
         return stale_routers(self._kernel, known)
 
-    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
-        """Return the names of bridges of ours that nothing uses and that are of none of the networks."""
-        return list(self._attach.idle(networks))
+    def idle_bridges(self, networks: Collection[str], plan: Plan) -> list[str]:
+        """Return the names of bridges of ours that nothing uses after a plan, and that are of none of the networks."""
+        return list(self._attach.idle(networks, {one.namespace for one in plan.changes if one.remove}))
 
     def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
         """Return one job per namespace, in the order in which the namespaces depend on each other."""

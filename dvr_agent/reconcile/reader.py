@@ -133,8 +133,11 @@ class AttachReader(Protocol):
     def list(self) -> list[OuterPort]:
         """Return the layer 2 sides of all our ports."""
 
-    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Return the bridges of ours that nothing uses and that are of none of the networks."""
+    def idle(self, networks: Collection[str] = (), without: Collection[str] = ()) -> Sequence[str]:
+        """Return the bridges of ours that nothing uses and that are of none of the networks.
+
+        :param without: namespaces whose ports do not count
+        """
 
 
 class ServiceReader(Protocol):

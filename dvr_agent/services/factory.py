@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from dvr_agent.config import Settings
-from dvr_agent.errors import ConfigError
 from dvr_agent.kernel import capability
 from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
@@ -28,14 +27,8 @@ def open_services(settings: Settings, writable: bool = True) -> Services:
     """Open the services that the configuration describes.
 
     :param writable: False: the services are used for plans only, and the metadata proxy gets no settings
-    :raises ConfigError: an option has a value that cannot be used
     """
     radvd, metadata = settings.radvd, settings.metadata
-    if radvd.min_interval > 0.75 * radvd.max_interval:  # radvd.conf(5)
-        raise ConfigError(
-            f"[DEFAULT] min_rtr_adv_interval = {radvd.min_interval}: expected at most three quarters of "
-            f"max_rtr_adv_interval, which is {radvd.max_interval}"
-        )
     services: list[RouterService] = [
         RadvdService(
             radvd.ra_confs,

@@ -15,7 +15,7 @@ from dvr_agent.errors import KernelError
 from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import is_needed, is_on_every_path, subject
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
-from dvr_agent.state.filter import FilterRule, Snat, TableKey
+from dvr_agent.state.filter import FilterRule, Snat, Table, TableKey
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import KIND_OF, Announcement, thing_of
@@ -63,6 +63,7 @@ class Missing:
         self._namespaces: set[str] = set()
         self._broken: set[str] = set()
         self._tables: set[tuple[str, TableKey]] = set()
+        self._committed: dict[tuple[str, TableKey], Table] = {}
         self._untranslated: set[tuple[str, str]] = set()
         self._going: set[tuple[str, str]] = set()
         self._leaving: dict[tuple[str, str], Address] = {}
@@ -133,6 +134,10 @@ class Missing:
         for address in lost_subjects(change):  # its rules are still there
             self.hold(address)
 
+    def note_table(self, namespace: str, table: Table) -> None:
+        """Note a packet filter table as it was committed."""
+        self._committed[(namespace, table.key)] = table
+
     def skip_table(self, change: TableChange) -> None:
         """Leave on the old path what the table should translate."""
         for address in gained_subjects(change):
@@ -165,7 +170,7 @@ class Missing:
             create=changes.create and not stays,
             remove=changes.remove and not stays,
             items=tuple(one for one in changes.items if not self.is_undone(name, one)),
-            tables=tuple(one for one in changes.tables if not self._is_undone_table(name, one)),
+            tables=tuple(filter(None, (self._done_table(name, one) for one in changes.tables))),
             stale_tables=() if lacks_tables else changes.stale_tables,
         )
 
@@ -173,8 +178,14 @@ class Missing:
         """True if a change was refused or skipped."""
         return self.lacks_namespace(namespace) or thing_of(namespace, change.item) in self.undone
 
-    def _is_undone_table(self, namespace: str, change: TableChange) -> bool:
-        return self.lacks_namespace(namespace) or self.lacks_table(namespace, change.new.key)
+    def _done_table(self, namespace: str, change: TableChange) -> TableChange | None:
+        """Return what was made of a table's change: rules may have been left out; None: nothing."""
+        if not self:
+            return change
+        if self.lacks_namespace(namespace) or self.lacks_table(namespace, change.new.key):
+            return None
+        made = self._committed.get((namespace, change.new.key), change.old)
+        return None if made == change.old else TableChange(change.old, made)
 
     # --- what depends on it ---
 

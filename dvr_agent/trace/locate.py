@@ -13,6 +13,9 @@ from dvr_agent.trace.routing import Flow, first, lookup
 from dvr_agent.trace.segment import segment_of
 from dvr_agent.trace.world import Device, World, namespace_text
 
+HOST = "host"
+"""Name of the host's own namespace on the command line."""
+
 
 class LocateError(ValueError):
     """Where the packet begins cannot be told; the text says what to name."""
@@ -47,7 +50,7 @@ def _located(world: World, src: str, dst: str, hint: Hint, gateways: Sequence[st
         return _named(world, src, hint.namespace, hint.device)
     holders = sorted({name for name, devices in world.devices.items() if _has(devices.values(), src)})
     if len(holders) > 1:
-        names = ", ".join(f"{src}%{name}" for name in holders)
+        names = ", ".join(f"{src}%{name or HOST}" for name in holders)
         raise LocateError(f"{src} is an address in several namespaces; name one of {names}")
     if holders:
         return Start(holders[0], note=f"{namespace_text(holders[0])} has {src}, and sends it")
@@ -66,7 +69,8 @@ def _named(world: World, src: str, name: str, device: str) -> Start:
     found = lookup(world.namespace(name), Flow(family_of(src), "", src, "lo"), first)
     if found.hop is None or found.route is None:
         where = namespace_text(name)
-        raise LocateError(f"{where} has no address {src} and no route to it; name the device: {src}%{name}/DEVICE")
+        place = f"{src}%{name or HOST}/DEVICE"
+        raise LocateError(f"{where} has no address {src} and no route to it; name the device: {place}")
     text = f"{src} is beyond {found.hop.device}: {found.route.text}"
     return Start(name, found.hop.device, text)
 
@@ -112,7 +116,7 @@ def _answering(world: World, devices: Sequence[Device], src: str, dst: str) -> S
             f"{src} is on no namespace of this host, and nobody here answers for {dst} where {src} would ask ({places})"
         )
     if len({one.mac for one, _why in found}) > 1:
-        places = ", ".join(sorted(f"{src}%{one.place.namespace}/{one.name}" for one, _why in found))
+        places = ", ".join(sorted(f"{src}%{one.place.namespace or HOST}/{one.name}" for one, _why in found))
         raise LocateError(f"several devices answer for {dst}; name one of {places}")
     holder, why = found[0]
     return Start(
@@ -125,11 +129,11 @@ def _gateway(world: World, near: Sequence[Device], src: str, gateways: Sequence[
     for prefix in gateways:
         found = [device for device in near if device.name.startswith(prefix)]
         if len(found) > 1:
-            places = ", ".join(sorted(f"{src}%{one.place.namespace}/{one.name}" for one in found))
+            places = ", ".join(sorted(f"{src}%{one.place.namespace or HOST}/{one.name}" for one in found))
             raise LocateError(f"the network of {src} has more than one router here; name one of {places}")
         if found:
             return _from_neighbour(world, found[0], src)
-    places = ", ".join(sorted(f"{src}%{one.place.namespace}/{one.name}" for one in near))
+    places = ", ".join(sorted(f"{src}%{one.place.namespace or HOST}/{one.name}" for one in near))
     raise LocateError(f"it is not known which device is the gateway of {src}; name one of {places}")
 
 

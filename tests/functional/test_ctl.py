@@ -54,11 +54,25 @@ def test_help_tells_verbs_and_exit_codes(ctl: Ctl) -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("words", [(), ("nonsense",), ("plan", "--nonsense"), ("check",), ("cleanup", "--router", "x")])
-def test_wrong_arguments_are_one_line_and_a_code_of_their_own(ctl: Ctl, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "VERB"),
+        (("nonsense",), "'nonsense'"),
+        (("plan", "--nonsense"), "--nonsense"),
+        (("plan", "--config-file", "/x"), "--config-file and --config-dir stand before the verb"),
+        (("check",), "FILE is missing"),
+        (("cleanup", "--router", "x"), "'x' is no router id"),
+        (("history", "-n", "-1"), "'-1' is no number of changes"),
+        (("capture", "203.0.113.5", "-w", "/x"), "belong to --run"),
+        (("web", "--listen", "0.0.0.0:9699"), "argument --listen: '0.0.0.0:9699': expected a loopback address"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_a_code_of_their_own(ctl: Ctl, words: tuple[str, ...], said: str) -> None:
     done = ctl.run(*words)
     assert done.returncode == 64
     assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
 
 
 def test_a_bad_configuration_is_one_line(ctl: Ctl) -> None:
@@ -120,6 +134,9 @@ def test_fetch_says_how_long_it_waits_and_gives_up_then_without_a_word_of_librar
         f"dvrctl: neutron-server: no answer by 127.0.0.1:5679 within 3 s (127.0.0.1:5679: {why})",
     ]
     assert done.stdout == ""
+    planned = kernel_ctl.run("plan")
+    assert planned.returncode == 1
+    assert "/routers: No such file or directory (dvrctl fetch gets neutron-server's documents)" in planned.stderr
 
 
 def test_the_demo_tells_its_steps_in_json_and_reads_no_configuration_of_the_host(
@@ -469,6 +486,23 @@ def test_cleanup_takes_what_killed_processes_left(two: Ctl) -> None:
     assert two.json("plan", two.routers / "a.json", two.routers / "b.json")["in_sync"] is True
 
 
+def test_apply_shows_what_it_has_made_of_a_router_that_fails(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    gateway = json.loads(path.read_text())["router"]["gw_port"]
+    network, address = gateway["network_id"], gateway["fixed_ips"][0]["ip_address"]
+    with kernel_ctl.config.open("a") as config:
+        config.write(f"\n[bridge]\nexternal_networks = {network}:br-none\n")
+    done = kernel_ctl.run("apply", path)
+    assert done.returncode == 1
+    assert "br-none" in done.stderr
+    assert "+ namespace qrouter-" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("apply: 1 changed (")
+    assert "link qg-" not in done.stdout
+    assert f"--to-source {address}" not in done.stdout, "the rule is left out while the address is not there"
+    again = kernel_ctl.run("apply", path)
+    assert (again.returncode, again.stdout) == (1, "apply: 1 failed\n")
+
+
 def test_cleanup_asks_before_an_empty_directory_removes_routers(two: Ctl) -> None:
     for path in two.routers.iterdir():
         path.unlink()
@@ -498,8 +532,10 @@ def test_cleanup_all_asks_and_takes_everything_of_ours_and_nothing_else(two: Ctl
     assert refused.returncode == 1
     assert "--yes" in refused.stderr
     assert len(two.ns()) == 6
+    planned = two.json("cleanup", "--all", "--dry-run")
     done = two.json("cleanup", "--all", "--yes")
     assert two.ns() == {"foreign"}
+    assert planned["bridges"] == done["bridges"]
     left = [link["ifname"] for link in lab.ip_json("link")]
     assert "br-mine" in left
     assert not [name for name in left if name.startswith(("tap", "brq"))]

@@ -96,6 +96,15 @@ def test_history_has_the_words_of_plan_and_of_drift_who_did_it(built: Site) -> N
     assert re.search(rf"drift repaired: {QROUTER}: \+ route 172.16.0.0/16 .*, changed by .*protocol zebra", one.out)
 
 
+def test_the_removal_of_its_router_is_among_the_changes_of_a_floating_ip(built: Site) -> None:
+    one = built.daemon
+    (built.daemon.routers / "one.json").unlink()
+    wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "removal"])
+    assert [entry["job"] for entry in listed(one, FLOATING)] == ["start", "removal"]
+    (why,) = json.loads(dvrctl(one, "-o", "json", "why", FLOATING, code=2))["changes"][-1:]
+    assert (why["job"], why["router"]) == ("removal", ROUTER)
+
+
 def test_drift_of_tables_is_told_rule_by_rule(built: Site) -> None:
     one = built.daemon
     one.stop()

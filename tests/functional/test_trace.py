@@ -179,13 +179,14 @@ def test_named_namespace_may_be_the_beginning_of_its_name(world: World) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("--from", "10.1.0.x", "--to", FIP), ERROR, "--from: '10.1.0.x' is no IP address"),
-        (("--from", "10.1.0.11", "--to", "2001:db8::1"), ERROR, "different families"),
+        (("--from", "10.1.0.x", "--to", FIP), USAGE, "--from: '10.1.0.x' is no IP address"),
+        (("--from", "10.1.0.11", "--to", "2001:db8::1"), USAGE, "different families"),
         (("--from", "10.1.0.11%nowhere", "--to", FIP), ERROR, "--from: no namespace nowhere"),
         (("--from", "10.1.0.11%red/eth7", "--to", FIP), ERROR, "there is no device eth7 in red"),
         (("--from", "10.77.0.1", "--to", "10.78.0.1"), ERROR, "name where it comes in"),
-        (("--from", "10.1.0.11", "--to", FIP, "--proto", "tcp"), ERROR, "--proto tcp needs --dport"),
-        (("--from", "10.1.0.11", "--to", FIP, "--proto", "icmp", "--dport", "1"), ERROR, "icmp has no ports"),
+        (("--from", "10.77.0.1%host", "--to", FIP), ERROR, "name the device: 10.77.0.1%host/DEVICE"),
+        (("--from", "10.1.0.11", "--to", FIP, "--proto", "tcp"), USAGE, "--proto tcp needs --dport"),
+        (("--from", "10.1.0.11", "--to", FIP, "--proto", "icmp", "--dport", "1"), USAGE, "icmp has no ports"),
         (("--from", "10.1.0.11", "--to", FIP, "--dport", "70000"), USAGE, "is no port"),
         (("--from", "10.1.0.11", "--to", FIP, "--size", "3"), USAGE, "is no size of a packet"),
     ],

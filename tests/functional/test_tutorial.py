@@ -37,7 +37,8 @@ def test_its_commands_build_break_repair_and_remove_a_router() -> None:
     assert "plan: 1 with changes" in said, done
     assert re.search(r"203\.0\.113\.101 +10\.10\.1\.11 .* here +" + ROUTER, said), done
     assert "-A dvr-PREROUTING -d 203.0.113.101/32" in said
-    assert "drift repaired: " in said
+    assert re.search(r"drift repaired: .*: \+ rule .* changed by ip \(process ", said), done
+    assert re.search(r"heard: .* by ip \(process ", said), done
     assert "plan: 1 in sync" in said, "the routers did not stay as they were"
     left = said.rsplit("plan: 1 in sync", 1)[1]
     assert f"namespace {ROUTER}" in left, "cleanup removes it"

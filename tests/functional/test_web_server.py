@@ -249,8 +249,10 @@ def test_only_loopback(served: Served) -> None:
         done = subprocess.run(
             [*page.command(), "web", "--listen", listen], capture_output=True, text=True, check=False, timeout=30
         )
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"dvrctl: [web] listen = {listen}: expected a loopback address and a port")
+        assert done.returncode == 64
+        assert done.stderr.startswith(
+            f"dvrctl web: argument --listen: {listen!r}: expected a loopback address and a port"
+        )
     done = subprocess.run(
         [*page.command(), "web", "--listen", f"127.0.0.1:{page.port}"],
         capture_output=True,

@@ -448,6 +448,16 @@ def test_the_command_of_the_advice_removes_the_rule_of_another_program(rig: WhyR
     assert after.cause is None, after.sentence
 
 
+def test_ports_that_a_bridge_which_is_down_disables_are_no_fault_of_their_own(rig: WhyRig) -> None:
+    lab.run("ip", "link", "set", "br-ex", "down")
+    found = rig.why(FIP)
+    lab.run("ip", "link", "set", "br-ex", "up")
+    assert found.cause is not None
+    assert found.cause.key == "bridge-down"
+    assert any(step.cause is not None and step.cause.key == "port-closed" for step in found.steps)
+    assert "more line" not in found.sentence
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_sentence_names_the_fault(rig: WhyRig, name: str) -> None:
     fault = FAULTS[name]

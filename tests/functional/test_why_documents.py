@@ -141,6 +141,20 @@ def test_a_refused_document_is_named_by_router_and_address(rig: WhyRig) -> None:
     assert [named(one) for one in found] == [("document-refused", True)] * 3
 
 
+def test_an_address_whose_document_is_refused_is_not_stale_though_the_document_lacks_it(rig: WhyRig) -> None:
+    wrong = [{**fip, "floating_ip_address": "300.0.0.1"} for fip in rig.router.envelope()["router"]["_floatingips"]]
+    path = rig.write(rig.router, _floatingips=wrong)
+    with_id = rig.why(FIP)
+    path.write_text("{")
+    without_id = [rig.why(FIP), rig.why(rig.router.id)]
+    rig.write(rig.router)
+    assert [named(one) for one in (with_id, *without_id)] == [("document-refused", True)] * 3
+    assert 'document of router one is refused: $.router._floatingips[0].floating_ip_address is "300' in with_id.sentence
+    for one in without_id:
+        assert "document of router (its id cannot be read) is refused: $ is " in one.sentence
+        assert rig.router.qrouter in one.sentence
+
+
 def test_an_address_that_only_the_kernel_has_is_named(rig: WhyRig) -> None:
     rest = rig.router.envelope()["router"]["_floatingips"][1:]
     rig.write(rig.router, _floatingips=rest)

@@ -139,7 +139,7 @@ def test_it_refuses_while_the_agent_runs(reference: ReferenceHost) -> None:
         process = handover(reference, "--now")
         _, err = process.communicate(timeout=60)
         assert process.returncode == 1
-        assert "another dvr-agent" in err
+        assert "handover is refused while dvr-agent runs (systemctl stop dvr-agent): another dvr-agent" in err
         assert handover(reference, "--dry-run").wait(timeout=60) == 0
     assert all(ours(reference).values())
 

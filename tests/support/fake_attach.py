@@ -87,7 +87,7 @@ class FakeAttach:
     def acknowledge(self) -> None:
         raise NotImplementedError
 
-    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+    def idle(self, networks: Collection[str] = (), without: Collection[str] = ()) -> Sequence[str]:
         return ()
 
     def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:

@@ -218,7 +218,7 @@ class ScriptedReconciler:
         file.write_text(f"stuck={left - 1}" if left > 1 else "")
         return left > 0
 
-    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
+    def idle_bridges(self, networks: Collection[str], plan: Plan) -> list[str]:
         raise NotImplementedError
 
     def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:

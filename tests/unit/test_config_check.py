@@ -121,6 +121,8 @@ def test_options_of_neutron_l3_agent_without_effect_are_notes(tmp_path: Path) ->
         ("[DEFAULT]\nipv6_gateway = 2001:db8::1\n", 2, "link-local"),
         ("[DEFAULT]\nhost = h\nmetadata_access_mark = 0x10000\n", 3, "metadata_access_mark"),
         ("[DEFAULT]\nstate_path = $nothing/x\n", 2, "names of options after $"),
+        ("[DEFAULT]\nhost = h\nmin_rtr_adv_interval = 90\n", 3, "at most three quarters of max_rtr_adv_interval"),
+        ("[DEFAULT]\ndefault_log_levels = amqp=WARN, dvr_agent=LOUD\n", 2, "'dvr_agent=LOUD': expected LOGGER=LEVEL"),
         ("[DEFAULT]\nagent_mode = dvr\ntransport_url = rabbit://u:sesame@[::1:5/\n", 3, "transport_url"),
     ],
 )
@@ -132,6 +134,21 @@ def test_what_the_daemon_would_refuse_at_its_start_is_found_too(
     assert said in one.text
     assert "sesame" not in one.text
     assert str(tmp_path) not in one.text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[DEFAULT]\nhost = -1\n", "host = '-1': expected an IP address or a host name"),
+        (
+            "[metadata_rate_limiting]\nip_versions = 5\n",
+            "ip_versions = '5': expected a list, separated by commas, each one of 4, 6",
+        ),
+    ],
+)
+def test_what_an_option_takes_is_said_in_words(tmp_path: Path, text: str, said: str) -> None:
+    (one,) = found(write(tmp_path / "a.conf", text))
+    assert one.text.endswith(said)
 
 
 def test_of_two_files_the_value_in_force_counts(tmp_path: Path) -> None:
@@ -179,6 +196,15 @@ def test_check_of_the_configuration_prints_a_line_for_each_finding(
     code, text = run(capsys, "-o", "json", "check", "--config", bad)
     assert (code, json.loads(text)["errors"]) == (1, 9)
     assert json.loads(text)["findings"][0]["did_you_mean"] == "host"
+
+
+def test_an_address_at_which_the_page_cannot_be_served_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.conf", "[DEFAULT]\nhost = h\n[web]\nlisten = 0.0.0.0:9699\n")
+    code, said = run(capsys, "check", "--config", path)
+    assert code == 1
+    assert f"bad  {path}:4: [web] listen = 0.0.0.0:9699: expected a loopback address and a port" in said
 
 
 def test_the_sample_has_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,22 @@ def test_each_rule_of_the_packet_filter_is_told_of_the_floating_ips_that_need_it
     assert of["fip -j CT --notrack"] == {LOCAL, OTHER}
 
 
+def test_a_jump_is_in_the_plan_of_a_floating_ip_only_if_the_kernel_lacks_it(bench: Bench, router: Router) -> None:
+    state = next(one for one in states(bench, router) if one.name == "qrouter-" + ROUTER_ID)
+    table = next(one for one in state.tables if one.name == "nat" and one.family == 4)
+    chain = next(one for one in table.chains if one.name == "dvr-PREROUTING")
+    dnat = f"-d {LOCAL}/32"
+    left = replace(chain, rules=tuple(rule for rule in chain.rules if dnat not in rule.text))
+    chains = tuple(left if one == chain else one for one in table.chains)
+    set_table(bench, state.name, replace(table, chains=chains))
+    (line,) = plans(bench, router)[LOCAL]
+    assert line.startswith("+ iptables -t nat -A dvr-PREROUTING")
+    assert dnat in line
+    jumps = tuple(jump for jump in table.jumps if jump[1] != chain.name)
+    set_table(bench, state.name, replace(table, jumps=jumps))
+    assert plans(bench, router)[LOCAL] == ["+ iptables -t nat -A PREROUTING -j dvr-PREROUTING"]
+
+
 def test_a_wrong_outer_side_a_sysctl_and_a_down_link_are_told(bench: Bench, router: Router) -> None:
     bench.attach.broken["fg-8ff41de9-3e"] = "its tap is down"
     bench.kernel.interfaces.apply(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.attach.api import OuterPort
+from dvr_agent.cli.render import Renderer
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.fake import FakeKernel
@@ -502,6 +503,24 @@ def test_a_router_that_is_not_supported_or_down_does_not_keep_stale_priorities(b
     bench.reconciler.remove_stale({router.id, other.id, down})
     bench.reconciler.flush()
     assert "192.0.2.99" not in (bench.state_path / "fip-priorities").read_text()
+
+
+def test_rules_that_are_left_out_for_a_refused_port_are_not_told_as_made(bench: Bench, router: Router) -> None:
+    assert router.gateway is not None
+    bench.attach.unpluggable = {names.device(names.GATEWAY, router.gateway.id)}
+    snat = f"--to-source {router.gateway.fixed_ips[0].address}"
+    with pytest.raises(RefusedError) as first:
+        bench.reconciler.reconcile(router)
+    told = "\n".join(line.full for group in Renderer().section(first.value.result.plan).groups for line in group.lines)
+    assert "-m conntrack ! --ctstate DNAT -j ACCEPT" in told
+    assert snat not in told
+    for _ in range(2):
+        with pytest.raises(RefusedError) as again:
+            bench.reconciler.reconcile(router)
+        assert not again.value.result.plan.changes
+    bench.attach.unpluggable = set()
+    made = bench.reconciler.reconcile(router).plan
+    assert snat in "\n".join(line.full for group in Renderer().section(made).groups for line in group.lines)
 
 
 def test_a_plan_says_which_port_could_not_be_plugged(bench: Bench, router: Router) -> None:

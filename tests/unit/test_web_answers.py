@@ -101,7 +101,7 @@ def test_what_a_router_is_found_by() -> None:
 @pytest.mark.parametrize("text", ["", "9699", "localhost:9699", "0.0.0.0:1", "[::]:1", "127.0.0.1", "127.0.0.1:65536",
                                   "::1:80", "127.0.0.256:1", "[::1]", "127.0.0.1:1 "])  # fmt: skip
 def test_addresses_that_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected a loopback address and a port"):
+    with pytest.raises(ValueError):  # noqa: PT011
         parse_address(text)
 
 

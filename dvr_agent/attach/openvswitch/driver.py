@@ -205,7 +205,7 @@ class OpenVSwitchDriver:
         """Clear the event; does not block."""
         self._database.changes.event.clear()
 
-    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+    def idle(self, networks: Collection[str] = (), without: Collection[str] = ()) -> Sequence[str]:
         """Return (): the integration bridge is not ours."""
         return ()
 

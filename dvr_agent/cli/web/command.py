@@ -13,7 +13,7 @@ from oslo_config import cfg
 from dvr_agent import logs
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
-from dvr_agent.cli.web.listener import DEFAULT, Address, is_served, open_listener, parse_address
+from dvr_agent.cli.web.listener import DEFAULT, Address, configured_address, is_served, open_listener, parse_address
 from dvr_agent.cli.web.token import keep_token, read_token
 from dvr_agent.errors import ConfigError, DvrError
 from dvr_agent.notify import Notifier
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     :returns: 0: ended by a signal; 1: the page cannot be served, or its process has ended
     """
     conf = load_config(args)
-    wanted = parse_address(args.listen or conf.web.listen or DEFAULT)
+    wanted = args.listen or configured_address(conf) or parse_address(DEFAULT)
     if args.url:
         return _print_url(conf, wanted, out)
     if importlib.util.find_spec("waitress") is None:
@@ -59,9 +59,9 @@ def wanted(args: argparse.Namespace, out: Output) -> int:
 
     :returns: 0: it is; 1: it is not
     """
-    listen = load_config(args).web.listen
-    if listen:
-        parse_address(listen)
+    conf = load_config(args)
+    configured_address(conf)
+    listen = conf.web.listen
     if out.json:
         out.document({"web": bool(listen), "listen": listen or None})
     else:

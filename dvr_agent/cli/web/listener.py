@@ -7,9 +7,12 @@ import socket
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from oslo_config import cfg
+
 from dvr_agent.errors import ConfigError
 
 DEFAULT = "127.0.0.1:9699"
+EXPECTED = f"a loopback address and a port, such as {DEFAULT} or [::1]:9699; other hosts reach the page by ssh -L"
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+)):(?P<port>\d{1,5})")
 
 
@@ -27,22 +30,28 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """Return the address in an option.
+    """Return the address in a text.
+
+    :raises ValueError: it is no loopback address with a port
+    """
+    match = _LISTEN.fullmatch(text)
+    if match is not None and int(match["port"]) < 1 << 16:
+        address = ip_address(match["six"] or match["four"])
+        if address.is_loopback:
+            return Address(str(address), int(match["port"]))
+    raise ValueError(text)
+
+
+def configured_address(conf: cfg.ConfigOpts) -> Address | None:
+    """Return the address in ``[web] listen``; None: it is not set.
 
     :raises ConfigError: it is no loopback address with a port
     """
-    match = _LISTEN.fullmatch(text)
+    text = conf.web.listen
     try:
-        if match is not None and int(match["port"]) < 1 << 16:
-            address = ip_address(match["six"] or match["four"])
-            if address.is_loopback:
-                return Address(str(address), int(match["port"]))
-    except ValueError:
-        pass
-    raise ConfigError(
-        f"[web] listen = {text}: expected a loopback address and a port, such as {DEFAULT} or [::1]:9699; other hosts "
-        "reach the page by ssh -L"
-    )
+        return parse_address(text) if text else None
+    except ValueError as exc:
+        raise ConfigError(f"[web] listen = {text}: expected {EXPECTED}") from exc
 
 
 def open_listener(wanted: Address) -> tuple[socket.socket, Address]:

@@ -43,7 +43,8 @@ _FOLLOWS: dict[Cause, frozenset[Cause]] = {
         _NOT_BUILT,
     ),
     **dict.fromkeys((causes.BRIDGE_MISSING, causes.OVS_ERROR), _NOT_BUILT | _UNHEARD),
-    **dict.fromkeys((causes.BRIDGE_DOWN, causes.NO_UPLINK, causes.PORT_UNPLUGGED, causes.NO_CARRIER), _UNHEARD),
+    **dict.fromkeys((causes.NO_UPLINK, causes.PORT_UNPLUGGED, causes.NO_CARRIER), _UNHEARD),
+    causes.BRIDGE_DOWN: _UNHEARD | {causes.PORT_CLOSED},  # the kernel disables its ports: br_stp_disable_bridge()
     causes.NAMESPACE_MISSING: _NOT_BUILT | _UNHEARD,
     **dict.fromkeys((causes.LINK_MISSING, causes.LINK_DOWN), _ON_LINKS | _UNHEARD),
     **dict.fromkeys((causes.INSTANCE_PORT_DOWN, causes.INSTANCE_MAC), frozenset({causes.INSTANCE_SILENT})),

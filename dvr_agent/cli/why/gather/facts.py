@@ -28,7 +28,14 @@ from dvr_agent.cli.why.gather.namespace import read_namespace
 from dvr_agent.cli.why.gather.plan import read_plan
 from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
 from dvr_agent.cli.why.gather.rivals import read_rivals
-from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, find_refusal, known_router, search
+from dvr_agent.cli.why.gather.unknown import (
+    documents_directory,
+    find_pair,
+    find_refusal,
+    find_refusal_without_id,
+    known_router,
+    search,
+)
 from dvr_agent.cli.why.subject import find_subject
 from dvr_agent.config import make_settings, source_settings
 from dvr_agent.desired.host_settings import HostSettings
@@ -55,8 +62,9 @@ def read_facts(
         router_id = known_router(host, text, directory)
         if not router_id:
             raise
-        refusal, places = find_refusal(host, router_id, directory), tuple(host.namespaces_of(router_id))
-        subject = Subject(refusal.title if refusal is not None else router_id, Kind.ROUTER)
+        refusal = find_refusal(host, router_id, directory) or find_refusal_without_id(host, directory)
+        places = tuple(host.namespaces_of(router_id))
+        subject = Subject(refusal.title if refusal is not None and refusal.router_id else router_id, Kind.ROUTER)
         return Facts(subject, host.settings, refusal, in_kernel=places, daemon=read_daemon(client, router_id))
     if subject.kind is Kind.NOTHING:
         subject = find_pair(host, subject)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -46,7 +46,30 @@ def search(host: Host, address: str, directory: Path) -> Found:
         text = str(refused[0])
         ids = [router_id for router_id, error in host.documents.outdated.items() if error == text]
         refusal = _refusal(refused[0], ids[0] if ids else "", directory, address)
-    return Found(refusal, tuple(near(address, host.routers)), tuple(dict.fromkeys(places)))
+    elif places:
+        refusal = _refusal_of_holder(host, [namespace for _, namespace in places], directory, address)
+    in_kernel = dict.fromkeys(f"{text} in {namespace}" for text, namespace in places)
+    return Found(refusal, tuple(near(address, host.routers)), tuple(in_kernel))
+
+
+def _refusal_of_holder(host: Host, namespaces: Sequence[str], directory: Path, address: str) -> Refusal | None:
+    """Return why the newest document of a router that has one of the namespaces cannot be used; None: it can."""
+    for prefix, router_id in filter(None, map(names.parse_namespace, namespaces)):
+        refusal = None if prefix == names.FIP else find_refusal(host, router_id, directory, address)
+        if refusal is not None:
+            return refusal
+    return find_refusal_without_id(host, directory)
+
+
+def find_refusal_without_id(host: Host, directory: Path) -> Refusal | None:
+    """Return why a document of which no router id can be read, so that it may be of any router, cannot be used."""
+    if host.documents.complete:
+        return None
+    known = set(host.documents.outdated.values())
+    errors = [error for error in host.documents.bad if str(error) not in known]
+    # A second document of a router has an id, and is among them.
+    errors.sort(key=lambda error: "id" in _router_of(_path(directory, error.document)))
+    return _refusal(errors[0], "", directory, "") if errors else None
 
 
 def find_refusal(host: Host, router_id: str, directory: Path, address: str = "") -> Refusal | None:
@@ -103,21 +126,23 @@ def _path(directory: Path, document: str) -> Path:
     return directory / Path(document).name
 
 
-def _translations(host: Host, address: str) -> Iterator[str]:
+def _translations(host: Host, address: str) -> Iterator[tuple[str, str]]:
+    """Yield (text, namespace) of each translation of a floating IP."""
     for (_, floating), found in sorted(host.translations().items()):
         if floating == address:
-            yield from (f"DNAT to {fixed} in {namespace}" for fixed, namespace in found)
+            yield from ((f"DNAT to {fixed}", namespace) for fixed, namespace in found)
 
 
-def _addresses(host: Host, address: str) -> Iterator[str]:
+def _addresses(host: Host, address: str) -> Iterator[tuple[str, str]]:
+    """Yield (text, namespace) of each address and route."""
     ours = Ownership(prefixes=(*names.PORT_PREFIXES, names.ROUTER_TO_FIP, names.FIP_TO_ROUTER))
     for namespace in host.namespaces:
         state = host.kernel.interfaces.observe(namespace.name, ours, ())
         if state is None:
             continue
-        yield from (f"{one.text} in {namespace.name}" for one in sorted(state.addresses) if one.ip == address)
+        yield from ((one.text, namespace.name) for one in sorted(state.addresses) if one.ip == address)
         wanted = f"{address}/"
-        yield from (f"{one.text} in {namespace.name}" for one in state.routes if one.dst.startswith(wanted))
+        yield from ((one.text, namespace.name) for one in state.routes if one.dst.startswith(wanted))
 
 
 def documents_directory(conf: cfg.ConfigOpts) -> Path:
