@@ -20,6 +20,7 @@ FAMILIES: tuple[Family, Family] = (4, 6)
 
 BASE_SYSCTLS = (
     Sysctl("ipv4/ip_forward", "1"),
+    Sysctl("ipv4/conf/default/forwarding", "1"),
     Sysctl("ipv4/conf/all/arp_ignore", "1"),
     Sysctl("ipv4/conf/all/arp_announce", "2"),
     Sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1"),

@@ -22,7 +22,8 @@ from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
 from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.kernel_route import find_lost, find_lost_local
-from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
+from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, adverse_parameters, decode_brief, dump_links, get_link
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.limits import read_drops, read_limits
 from dvr_agent.state.kernel_route import KernelRoute
@@ -72,7 +73,8 @@ def _observe(
         return None
     with opened as sock:
         limits = _limits(filters[0], ownership) if filters else frozenset()
-        links, loopback = _links(sock) if ownership.prefixes else _named_links(sock, ownership)
+        found_links, loopback = _links(sock) if ownership.prefixes else _named_links(sock, ownership)
+        links = [link for link, _ in found_links]
         names = {link.ifindex: link.name for link in links}
         owned = {link.ifindex: link.name for link in links if ownership.owns_device(link.name)}
         devices = frozenset(owned.values())
@@ -93,6 +95,12 @@ def _observe(
             link_locals=frozenset(read_link_locals(reader)),
             loopback=_state(loopback) if loopback is not None and ownership.kernel_rules else None,
             lost_routes=lost,
+            adverse=frozenset(
+                one
+                for link, data in found_links
+                if link.ifindex in owned
+                for one in adverse_parameters(data, link.name)
+            ),
             **found,
         )
 
@@ -143,18 +151,18 @@ def _state(link: LinkInfo) -> Link:
     return Link(link.name, link.mac, link.mtu, link.up)
 
 
-def _links(sock: NetlinkSocket) -> tuple[list[LinkInfo], LinkInfo | None]:
-    """Read all links of the namespace; the second value is ``lo``."""
-    found = [decode_brief(data) for data in sock.dump(dump_links())]
-    return found, next((link for link in found if link.ifindex == LOOPBACK), None)
+def _links(sock: NetlinkSocket) -> tuple[list[tuple[LinkInfo, Data]], LinkInfo | None]:
+    """Read all links of the namespace, with their messages; the second value is ``lo``."""
+    found = [(decode_brief(data), data) for data in sock.dump(dump_links())]
+    return found, next((link for link, _ in found if link.ifindex == LOOPBACK), None)
 
 
-def _named_links(sock: NetlinkSocket, ownership: Ownership) -> tuple[list[LinkInfo], LinkInfo | None]:
-    """Read links by name, and ``lo`` where it belongs to the slice."""
+def _named_links(sock: NetlinkSocket, ownership: Ownership) -> tuple[list[tuple[LinkInfo, Data]], LinkInfo | None]:
+    """Read links by name, with their messages, and ``lo`` where it belongs to the slice."""
     wanted: list[str | int] = [*sorted(ownership.devices)]
     if ownership.kernel_rules:
         wanted.append(LOOPBACK)
     answers = sock.get([get_link(link, NO_DEVICE) for link in wanted])
-    found = [decode_brief(data) for data in answers if data is not None]
-    loopback = next((link for link in found if link.ifindex == LOOPBACK), None)
-    return [link for link in found if link is not loopback or ownership.owns_device(link.name)], loopback
+    found = [(decode_brief(data), data) for data in answers if data is not None]
+    loopback = next((link for link, _ in found if link.ifindex == LOOPBACK), None)
+    return [one for one in found if one[0] is not loopback or ownership.owns_device(one[0].name)], loopback

@@ -28,6 +28,7 @@ from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.sets import compact
+from dvr_agent.state.sysctl import FORWARDING, Sysctl
 
 
 @dataclass(slots=True)
@@ -221,13 +222,18 @@ class Drafts:
 
         :param known: it was in sync not long ago; do not look for neighbours and limits that nobody wants
         """
-        sysctls = [DISABLE_IPV6.key, STRICT.key, *(sysctl.key for sysctl in desired.sysctls)]
+        own = [sysctl.key for sysctl in desired.sysctls]
+        sysctls = [DISABLE_IPV6.key, STRICT.key, *(own or [FORWARDING])]
         neighbours = desired.neighbours if known else None
         ownership = desired.ownership
         if known and not desired.limits and ownership.limited:
             ownership = replace(ownership, limited=())
         state = self._kernel.interfaces.observe(desired.name, ownership, sysctls, neighbours)
-        if state is None or not desired.tables:
+        if state is None:
+            return None
+        if any(one.key.endswith("/disable_ipv6") for one in state.adverse):  # has somebody decided so?
+            state = replace(state, sysctls=state.sysctls | self._of_new_devices(state.name))
+        if not desired.tables:
             return state
         return self._memory.tables.with_tables(state, desired.tables)
 
@@ -273,8 +279,12 @@ class Drafts:
             return DISABLE_IPV6.key
         if state.link_locals or _has_ipv6(state) or not state.links or not view.settings.ipv6:
             return ""
-        new = self._kernel.interfaces.observe(state.name, Ownership(), [DISABLE_NEW.key])
-        return DISABLE_NEW.key if new is not None and DISABLE_NEW in new.sysctls else ""
+        return DISABLE_NEW.key if DISABLE_NEW in self._of_new_devices(state.name) else ""
+
+    def _of_new_devices(self, namespace: str) -> frozenset[Sysctl]:
+        """Read whether new devices of a namespace have IPv6."""
+        found = self._kernel.interfaces.observe(namespace, Ownership(), [DISABLE_NEW.key])
+        return frozenset() if found is None else found.sysctls
 
     def _forwardings(self, draft: Draft) -> tuple[FilterRule, ...]:
         """Return the rules for port forwardings in the kernel, where only it knows them."""

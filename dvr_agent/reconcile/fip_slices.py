@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from dvr_agent.desired import names
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.host_allocations import FipPair
-from dvr_agent.desired.without_ipv6 import DISABLE_IPV6
+from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import InterfaceReader
 from dvr_agent.state.diff import Action, Change, Changes, diff
@@ -23,9 +23,11 @@ from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Route
 from dvr_agent.state.slices import SliceIndex
-from dvr_agent.state.sysctl import Sysctl
+from dvr_agent.state.sysctl import FORWARDING, Sysctl
 
 _ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF, proxied=(DEFAULT_V6,))
+PARAMETERS = (DISABLE_IPV6.key, DISABLE_NEW.key, FORWARDING)
+"""Parameters of the namespace that what is wrong with a device may follow from."""
 
 
 # --- slices as a resync reads them --------------------------------------------------------------------------------
@@ -89,12 +91,12 @@ class SliceSnapshot:
             return None
         (device,) = desired.ownership.devices
         if device in copy.used:
-            return self._interfaces.observe(desired.name, desired.ownership, [DISABLE_IPV6.key])
+            return self._interfaces.observe(desired.name, desired.ownership, PARAMETERS)
         copy.used.add(device)
         return replace(copy.index.take(desired.ownership), sysctls=copy.sysctls)
 
     def _copy(self, namespace: str) -> _NamespaceCopy | None:
-        state = self._interfaces.observe(namespace, _ALL, [DISABLE_IPV6.key])
+        state = self._interfaces.observe(namespace, _ALL, PARAMETERS)
         if state is None:
             return None
         copy = self._copies[namespace] = _NamespaceCopy(SliceIndex(state), state.sysctls)

@@ -10,7 +10,7 @@ external bridges; and the host's own packet filter where it sees the packets in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from dvr_agent.desired import names
 from dvr_agent.kernel.api import DroppingChain
@@ -46,9 +46,7 @@ class RouterHindrances:
 
     def _of_namespace(self, state: NamespaceState, known: bool) -> Iterator[str]:
         yield from _by_policy(state.name, state.tables)
-        if STRICT in state.sysctls:
-            why = "it drops replies by another device"
-            yield f"namespace {state.name}: net.ipv4.conf.all.rp_filter is 1 (strict): {why}"
+        yield from _by_reverse_path(state)
         for chain in self._by_chain(state.name, known):
             yield f"namespace {state.name}: {chain.text}"
 
@@ -107,6 +105,17 @@ class HostHindrances:
             for found, text in (*policies, *chains):
                 if found == family:
                     yield f"net.bridge.{switch} is 1, so the host's packet filter sees what is in bridges: {text}"
+
+
+def _by_reverse_path(state: NamespaceState) -> Iterator[str]:
+    """The kernel heeds the greater one of the namespace's value and the device's; 2 is loose."""
+    strict: Collection[Sysctl] = [STRICT] if STRICT in state.sysctls else ()
+    if Sysctl(STRICT.key, "0") in state.sysctls:
+        strict = sorted(one for one in state.adverse if one.key.endswith("/rp_filter"))
+    if strict:
+        named = ", ".join(f"net.{one.key.replace('/', '.')}" for one in strict)
+        verb = "is" if len(strict) == 1 else "are"
+        yield f"namespace {state.name}: {named} {verb} 1 (strict): it drops replies by another device"
 
 
 def _by_policy(namespace: str, tables: Iterable[Table]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from dvr_agent.state import adverse
 from dvr_agent.state.address import ADDRESS_KIND, Address, has_ethernet_address, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
 from dvr_agent.state.filter_runs import is_same
@@ -91,6 +92,8 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         items += _address_changes(now, desired) if kind is ADDRESS_KIND else _kind_changes(kind, now, desired)
     if now.lost_routes:
         items += _kernel_route_changes(now, desired)
+    if now.adverse:
+        items += [Change(Action.CHANGE, wanted, found) for found, wanted in adverse.repairs(now, desired)]
     return Changes(
         desired.name,
         create=observed is None,

@@ -80,6 +80,7 @@ class NamespaceState:
     :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
     :ivar lost_routes: only in observed states: routes that the kernel made with addresses which are still there, and
         which another program has removed
+    :ivar adverse: only in observed states: parameters of devices with values that keep a router from working
     :ivar virtual_router: only in desired states: what it holds is not part of the comparison
     """
 
@@ -101,6 +102,7 @@ class NamespaceState:
     link_locals: frozenset[Address] = field(default=frozenset(), compare=False)
     loopback: Link | None = field(default=None, compare=False)
     lost_routes: frozenset[KernelRoute] = field(default=frozenset(), compare=False)
+    adverse: frozenset[Sysctl] = field(default=frozenset(), compare=False)
     virtual_router: VirtualRouterState | None = field(default=None, compare=False)
 
     def of_kind(self, kind: AnyKind) -> frozenset[Any]:
@@ -126,4 +128,5 @@ def without_device(state: NamespaceState, device: str) -> NamespaceState:
     }
     left["link_locals"] = frozenset(address for address in state.link_locals if address.device != device)
     left["lost_routes"] = frozenset(route for route in state.lost_routes if route.device != device)
+    left["adverse"] = frozenset(one for one in state.adverse if one.device != device)
     return replace(state, **left)

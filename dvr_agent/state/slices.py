@@ -25,7 +25,7 @@ class SliceIndex:
         self._link_locals: defaultdict[str, list[Address]] = defaultdict(list)
         for address in state.link_locals:
             self._link_locals[address.device].append(address)
-        self._lost_routes = state.lost_routes
+        self._lost_routes, self._adverse = state.lost_routes, state.adverse
         self._by_device: dict[AnyKind, dict[str, list[KernelObject]]] = {}
         self._by_table: dict[AnyKind, dict[int, list[KernelObject]]] = {}
         for kind in KINDS:
@@ -49,7 +49,10 @@ class SliceIndex:
         found: dict[str, Any] = {kind.field: self._owned(kind, ownership) for kind in KINDS}
         link_locals = frozenset(one for device in ownership.devices for one in self._link_locals.pop(device, ()))
         lost = frozenset(one for one in self._lost_routes if one.device in ownership.devices)
-        return NamespaceState(self._name, ownership, link_locals=link_locals, lost_routes=lost, **found)
+        adverse = frozenset(one for one in self._adverse if one.device in ownership.devices)
+        return NamespaceState(
+            self._name, ownership, link_locals=link_locals, lost_routes=lost, adverse=adverse, **found
+        )
 
     def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:
         by_device, by_table = self._by_device[kind], self._by_table.get(kind, {})

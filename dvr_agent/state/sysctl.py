@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from dvr_agent.state.kind import Kind
 
+FORWARDING = "ipv4/ip_forward"
+
 
 class Sysctl(NamedTuple):
     """One parameter.  Identity: its key.
@@ -46,10 +48,15 @@ def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
 def _build_rank(sysctl: Sysctl) -> int:
     """Return -1 for a parameter of the namespace, which new devices take over; 10, before addresses, for others.
 
+    -2 for ``ip_forward``, which sets ``forwarding`` of all devices and of new ones, unless a new namespace has taken it
+    over from the host.
+
     Whether a device has IPv6 is a parameter of it.  While a new device's carrier comes, the kernel's writes of
     ``forwarding`` wait for the RTNL lock in a busy loop (``restart_syscall`` in net/ipv4/devinet.c).
     """
-    return -1 if sysctl.device is None else 10
+    if sysctl.device is not None:
+        return 10
+    return -2 if sysctl.key == FORWARDING else -1
 
 
 def _devices(sysctl: Sysctl) -> tuple[str, ...]:

@@ -90,6 +90,20 @@ def test_the_policy_of_a_legacy_table_is_named(
     assert of_router(reconciler)() == ()
 
 
+@pytest.mark.parametrize(
+    ("loose", "is_named"), [("net.ipv4.conf.all.rp_filter=2", False), ("net.ipv4.conf.all.rp_filter=0", True)]
+)
+def test_a_device_with_strict_reverse_path_filtering_is_named(
+    reconciler: RouterReconciler, loose: str, is_named: bool
+) -> None:
+    """A new namespace takes rp_filter of its devices over from the host; the greater one of both values counts."""
+    device = next(one["ifname"] for one in lab.ip_json("link", netns=QROUTER) if one["ifname"].startswith("qr-"))
+    strict = f"net.ipv4.conf.{device}.rp_filter"
+    lab.in_netns(QROUTER, "sysctl", "-qw", f"{strict}=1", loose)
+    text = f"namespace {QROUTER}: {strict} is 1 (strict): it drops replies by another device"
+    assert of_router(reconciler)() == ((text,) if is_named else ())
+
+
 def test_a_resync_looks_into_nf_tables_now_and_then_and_while_something_was_found(reconciler: RouterReconciler) -> None:
     def audits(number: int) -> list[bool]:
         found = []

@@ -21,6 +21,7 @@ from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.address import kernel_link_local
 from dvr_agent.state.diff import Change
 from dvr_agent.state.missing import Missing
+from dvr_agent.state.sysctl import Sysctl
 from tests.support import lab
 from tests.support.filter_tools import uses_nftables
 from tests.support.heard import hearing, reconcile_heard
@@ -696,6 +697,53 @@ def test_namespaces_without_ipv6_get_the_ipv4_part_and_the_rest_once_it_is_back(
     assert not agent.reconcile(router).plan.omitted
     now = [lab.run("ip", "-n", name, "-o", "address") for name in agent.namespaces()]
     assert [text.count("2001:db8:") for text in now] == [text.count("2001:db8:") for text in whole]
+
+
+ADVERSE = {"ipv4/conf/{}/forwarding": "0", "ipv6/conf/{}/forwarding": "0", "ipv6/conf/{}/disable_ipv6": "1"}
+
+
+def read(agent: Agent, router: Router) -> list[Change]:
+    """Reconcile with a look at everything; returns the changes of parameters."""
+    agent.reconciler.begin_resync(trusting=False)
+    changed = [change for one in agent.once(router, in_resync=True).plan.changes for change in one.items]
+    return [change for change in changed if isinstance(change.item, Sysctl)]
+
+
+def test_parameters_of_devices_that_stop_a_router_are_put_right(agent: Agent, router: Router) -> None:
+    router = replace(with_ipv6_outside(router), floating_ips=(fip("203.0.113.50", "10.1.0.9"),))
+    agent.reconcile(router)
+    for space in (qrouter(router), f"snat-{router.id}", f"fip-{EXTERNAL}"):
+        for device in [link["ifname"] for link in lab.ip_json("link", netns=space) if link["ifname"] != "lo"]:
+            for key, value in ADVERSE.items():
+                if device.startswith("fpr-") and key == "ipv6/conf/{}/forwarding":
+                    continue  # nothing heeds it there
+                name = f"net/{key}".format(device)
+                before = lab.in_netns(space, "sysctl", "-n", name)
+                lab.in_netns(space, "sysctl", "-qw", f"{name}={value}")
+                assert [f"net/{change.item.key}" for change in read(agent, router)] == [name]
+                assert lab.in_netns(space, "sysctl", "-n", name) == before
+                assert not read(agent, router)
+    agent.reconcile(router)
+
+
+def test_forwarding_that_is_off_in_a_namespace_is_one_change(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        for space in (qrouter(router), f"snat-{router.id}", f"fip-{EXTERNAL}"):
+            lab.in_netns(space, "sysctl", "-qw", f"{key}=0")
+            found = {f"net/{change.item.key}" for change in read(agent, router)}
+            assert found == {key} | ({"net/ipv4/conf/default/forwarding"} if "ipv4" in key else set())
+    agent.reconcile(router)
+
+
+def test_a_device_that_comes_to_a_namespace_whose_new_devices_do_not_forward_does(agent: Agent, router: Router) -> None:
+    """A new namespace takes this parameter over from the host."""
+    agent.reconcile(replace(router, interfaces=(), snat_interfaces=()))
+    for space in (qrouter(router), f"snat-{router.id}"):
+        lab.in_netns(space, "sysctl", "-qw", "net.ipv4.conf.default.forwarding=0")
+    read(agent, replace(router, interfaces=(), snat_interfaces=()))
+    agent.reconcile(router)
+    assert lab.in_netns(qrouter(router), "sysctl", "-n", f"net.ipv4.conf.{internal(router)}.forwarding") == "1\n"
 
 
 HARMS: dict[str, tuple[str, ...]] = (

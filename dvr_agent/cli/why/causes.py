@@ -240,7 +240,7 @@ RP_FILTER = _cause(
     "rp-filter",
     Symptom.SOME,
     "Reverse path filtering is strict: {text}.",
-    "`ip netns exec {namespace} sysctl -w net.ipv4.conf.all.rp_filter=0`.",
+    "`ip netns exec {namespace} sysctl -w net.ipv4.conf.all.rp_filter=2` (loose).",
 )
 CONNTRACK_FULL = _cause(
     "conntrack-full",

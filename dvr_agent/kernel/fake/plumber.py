@@ -7,7 +7,7 @@ Each kind of object is read and written as its :class:`~dvr_agent.state.kind.Kin
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
@@ -67,6 +67,7 @@ class FakePlumber:
             link_locals=_link_locals(there, found[ADDRESS_KIND.field]),
             loopback=Link("lo", lo.mac, lo.mtu, lo.up) if lo is not None and ownership.kernel_rules else None,
             lost_routes=_lost_routes(there, found[ADDRESS_KIND.field]),
+            adverse=frozenset(one for name in there.links if owns(name) for one in _adverse(there, name)),
             **found,
         )
 
@@ -234,6 +235,17 @@ def _link_locals(there: FakeNamespace, addresses: Collection[Address]) -> frozen
         if there.sysctls.get(f"ipv6/conf/{name}/disable_ipv6") == "0"
     )
     return frozenset(one for one in able if (one.device, one.ip) not in taken)
+
+
+def _adverse(there: FakeNamespace, device: str) -> Iterator[Sysctl]:
+    """Yield the parameters of a device that keep a router from working."""
+    for one in (
+        Sysctl(f"ipv4/conf/{device}/forwarding", "0"),
+        Sysctl(f"ipv4/conf/{device}/rp_filter", "1"),
+        Sysctl(f"ipv6/conf/{device}/disable_ipv6", "1"),
+    ):
+        if there.sysctls.get(one.key) == one.value:
+            yield one
 
 
 def _lost_routes(there: FakeNamespace, addresses: Collection[Address]) -> frozenset[KernelRoute]:

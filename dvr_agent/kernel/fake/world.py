@@ -24,6 +24,7 @@ from dvr_agent.state.rule import KERNEL_RULES, RULE_KIND, Rule
 
 NAMESPACE_SYSCTLS = {
     "ipv4/ip_forward": "0",
+    "ipv4/conf/default/forwarding": "0",
     "ipv4/ip_nonlocal_bind": "0",
     "ipv4/conf/all/arp_ignore": "0",
     "ipv4/conf/all/arp_announce": "0",

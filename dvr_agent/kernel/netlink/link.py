@@ -6,7 +6,7 @@ pyroute2's ``ifinfmsg``; ``include/uapi/linux/if_link.h`` and ``veth.h``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,14 +16,17 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_UNSPEC, CREATE, Named, Request
 from dvr_agent.kernel.netlink.schema import Data, Schema, attribute, payload, positions
+from dvr_agent.state.sysctl import Sysctl
 
 LINK = Schema(ifinfmsg)
 INFO, VETH = Schema(ifinfmsg.ifinfo), Schema(ifinfmsg.ifinfo.veth_data)
 INET6 = Schema(ifinfmsg.af_spec_inet.inet6)
 IPV6_MIN_MTU = 1280
 """The kernel takes IPv6 with its parameters off a device below (include/net/ipv6.h), and gives it back above."""
-DISABLE_IPV6 = ifinfmsg.af_spec_inet.inet6.ipv6_devconf.field_names.index("disable_ipv6")
-"""Index of the parameter in IFLA_INET6_CONF, an array of 32-bit numbers."""
+_FORWARDING_IPV6, DISABLE_IPV6 = map(
+    ifinfmsg.af_spec_inet.inet6.ipv6_devconf.field_names.index, ("forwarding", "disable_ipv6")
+)
+"""Indexes of the parameters in IFLA_INET6_CONF, an array of 32-bit numbers."""
 IFLA_INET_CONF = 1
 """Attribute with one attribute for each IPv4 parameter in it (include/uapi/linux/if_link.h).
 
@@ -32,6 +35,10 @@ nothing.
 """
 PROMOTE_SECONDARIES = ifinfmsg.af_spec_inet.inet.field_names.index("promote_secondaries")
 """Number of the parameter's attribute in IFLA_INET_CONF (``IPV4_DEVCONF_PROMOTE_SECONDARIES``)."""
+_FORWARDING, _RP_FILTER = (
+    ifinfmsg.af_spec_inet.inet.field_names.index(name) - 1 for name in ("forwarding", "rp_filter")
+)
+"""Indexes of the parameters in the reported IFLA_INET_CONF, an array of 32-bit numbers without pyroute2's ``dummy``."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 """Leave out statistics, the bigger half of a link message (include/uapi/linux/rtnetlink.h; not in pyroute2)."""
 GROUP_TO_DELETE = 0x64767264
@@ -275,12 +282,38 @@ def _kind_of(info: Data) -> str:
     return str(_read_kind(info, at[_KIND])) if _KIND in at else ""
 
 
+def adverse_parameters(data: Data, device: str) -> list[Sysctl]:
+    """Return the parameters in a RTM_NEWLINK message whose values keep a router from working (``state/adverse.py``)."""
+    families = payload(data, at) if (at := positions(data, _BODY).get(_AF_SPEC, 0)) else b""
+    found = positions(families, 0)
+    adverse = []
+    if (read := _parameter_reader(families, found.get(AF_INET), IFLA_INET_CONF)) is not None:
+        if read(_FORWARDING) == 0:
+            adverse.append(Sysctl(f"ipv4/conf/{device}/forwarding", "0"))
+        if read(_RP_FILTER) == 1:
+            adverse.append(Sysctl(f"ipv4/conf/{device}/rp_filter", "1"))
+    if (read := _parameter_reader(families, found.get(AF_INET6), _INET6_CONF)) is not None:
+        if read(_FORWARDING_IPV6) == 0:
+            adverse.append(Sysctl(f"ipv6/conf/{device}/forwarding", "0"))
+        if read(DISABLE_IPV6):
+            adverse.append(Sysctl(f"ipv6/conf/{device}/disable_ipv6", "1"))
+    return adverse
+
+
 def _has_ipv6(families: Data) -> bool:
     """Return True if the reported ``disable_ipv6`` is 0; a device that never had IPv6 reports no parameter."""
-    at = positions(families, 0).get(AF_INET6, 0)
-    parameters = payload(families, at) if at else b""
-    at = positions(parameters, 0).get(_INET6_CONF, 0)
-    return bool(at) and _read_number(parameters, at + 4 * DISABLE_IPV6) == 0
+    read = _parameter_reader(families, positions(families, 0).get(AF_INET6), _INET6_CONF)
+    return read is not None and read(DISABLE_IPV6) == 0
+
+
+def _parameter_reader(families: Data, family: int | None, attribute: int) -> Callable[[int], int] | None:
+    """Return what reads a parameter by its place in the array that a family reports; None: it reports none.
+
+    :param family: offset of the family's attribute
+    """
+    parameters = payload(families, family) if family is not None else b""
+    array = positions(parameters, 0).get(attribute)
+    return None if array is None else lambda place: int(_read_number(parameters, array + 4 * place))
 
 
 def _target(link: int | str, flags: int, change: int) -> bytes:

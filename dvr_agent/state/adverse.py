@@ -1,0 +1,46 @@
+"""Parameters of devices that keep a router from working; the kernel reports them with the devices.
+
+Nobody has to write them for a new device: it takes them over from the namespace.  So they are no part of the desired
+state, and only an observed state has those with an adverse value.  Used by ``diff``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.sysctl import FORWARDING, Sysctl
+
+FORWARDS = Sysctl(FORWARDING, "1")
+FORWARDS_IPV6 = Sysctl("ipv6/conf/all/forwarding", "1")
+WITHOUT_IPV6 = frozenset({Sysctl(f"ipv6/conf/{scope}/disable_ipv6", "1") for scope in ("all", "default")})
+"""Parameters by which somebody has decided against IPv6 in a namespace (``desired/without_ipv6.py``)."""
+
+
+def repairs(now: NamespaceState, desired: NamespaceState) -> Iterator[tuple[Sysctl, Sysctl]]:
+    """Yield (found, wanted) of the adverse parameters of desired devices.
+
+    Strict reverse path filtering is none of them: it is named as a hindrance (``reconcile/hindrances.py``).
+    """
+    devices = {link.name for link in desired.links}
+    named = {one.key for one in desired.sysctls}
+    for found in sorted(now.adverse):
+        value = _wanted(found, now, desired)
+        if value and found.device in devices and found.key not in named:
+            yield found, Sysctl(found.key, value)
+
+
+def _wanted(found: Sysctl, now: NamespaceState, desired: NamespaceState) -> str:
+    """Return the value that an adverse parameter must have; empty: any.
+
+    Where the whole namespace does not forward, the device's parameter is set with that of the namespace.  A backup of
+    VRRP forwards no IPv6.
+    """
+    if found.key.endswith("/forwarding"):
+        is_wanted = FORWARDS in now.sysctls
+        if found.key.startswith("ipv6/"):
+            is_wanted = FORWARDS_IPV6 in now.sysctls & desired.sysctls
+        return "1" if is_wanted else ""
+    if found.key.endswith("/disable_ipv6"):
+        return "" if WITHOUT_IPV6 & now.sysctls else "0"
+    return ""
