@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from dvr_agent.attach.api import AttachDriver
 from dvr_agent.attach.bridge import BridgeDriver
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import AttachError, KernelError
@@ -32,8 +33,8 @@ Exchanged = tuple[list[tuple[int, int, str]], list[Data | None]]
 """What :meth:`NetlinkSocket.exchange` returns."""
 
 
-class StoppedError(Exception):
-    """The process is killed."""
+class StoppedError(BaseException):
+    """The process is killed: nothing that makes the best of an exception may see it."""
 
 
 class Write(NamedTuple):
@@ -222,14 +223,19 @@ def open_gated(
     """Make a reconciler whose writes pass by the gate, inside of :meth:`Gate.installed`; it has read the kernel."""
     os.makedirs(state_path, exist_ok=True)
     inner = open_kernel()
-    managers: dict[str, Any] = {
-        "namespaces": _Namespaces(gate, inner.namespaces),
-        "packet_filter": _Tables(gate, inner.packet_filter),
-        "conntrack": _Connections(gate, inner.conntrack),
-        "announcer": _Announcer(gate, inner.announcer),
-    }
-    kernel: Kernel = replace(inner, **managers)
-    attach: Any = _Attach(gate, BridgeDriver(external_networks, inner.counters))
+    kernel, attach = behind(gate, inner, BridgeDriver(external_networks, inner.counters))
     reconciler = RouterReconciler(kernel, attach, settings, state_path)
     reconciler.load()
     return reconciler
+
+
+def behind(gate: Gate, kernel: Kernel, driver: AttachDriver) -> tuple[Kernel, AttachDriver]:
+    """Return kernel and driver with all that they write behind the gate, inside of :meth:`Gate.installed`."""
+    managers: dict[str, Any] = {
+        "namespaces": _Namespaces(gate, kernel.namespaces),
+        "packet_filter": _Tables(gate, kernel.packet_filter),
+        "conntrack": _Connections(gate, kernel.conntrack),
+        "announcer": _Announcer(gate, kernel.announcer),
+    }
+    attach: Any = _Attach(gate, driver)
+    return replace(kernel, **managers), attach

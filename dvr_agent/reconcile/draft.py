@@ -23,6 +23,7 @@ from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
 from dvr_agent.reconcile.trust import Vouched, as_observed, names_of
 from dvr_agent.services.vrrp.place import VrrpPlace
+from dvr_agent.state.adverse import FORWARDS_IPV6
 from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.namespace import NamespaceState
@@ -223,7 +224,7 @@ class Drafts:
         :param known: it was in sync not long ago; do not look for neighbours and limits that nobody wants
         """
         own = [sysctl.key for sysctl in desired.sysctls]
-        sysctls = [DISABLE_IPV6.key, STRICT.key, *(own or [FORWARDING])]
+        sysctls = [DISABLE_IPV6.key, STRICT.key, *(own or [FORWARDING, FORWARDS_IPV6.key])]
         neighbours = desired.neighbours if known else None
         ownership = desired.ownership
         if known and not desired.limits and ownership.limited:

@@ -18,6 +18,7 @@ from dvr_agent.desired.host_allocations import FipPair
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import InterfaceReader
+from dvr_agent.state.adverse import FORWARDS_IPV6
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner
@@ -26,7 +27,7 @@ from dvr_agent.state.slices import SliceIndex
 from dvr_agent.state.sysctl import FORWARDING, Sysctl
 
 _ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF, proxied=(DEFAULT_V6,))
-PARAMETERS = (DISABLE_IPV6.key, DISABLE_NEW.key, FORWARDING)
+PARAMETERS = (DISABLE_IPV6.key, DISABLE_NEW.key, FORWARDING, FORWARDS_IPV6.key)
 """Parameters of the namespace that what is wrong with a device may follow from."""
 
 

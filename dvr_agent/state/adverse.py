@@ -39,7 +39,7 @@ def _wanted(found: Sysctl, now: NamespaceState, desired: NamespaceState) -> str:
     if found.key.endswith("/forwarding"):
         is_wanted = FORWARDS in now.sysctls
         if found.key.startswith("ipv6/"):
-            is_wanted = FORWARDS_IPV6 in now.sysctls & desired.sysctls
+            is_wanted = FORWARDS_IPV6 in (now.sysctls & desired.sysctls if desired.sysctls else now.sysctls)
         return "1" if is_wanted else ""
     if found.key.endswith("/disable_ipv6"):
         return "" if WITHOUT_IPV6 & now.sysctls else "0"

@@ -715,8 +715,6 @@ def test_parameters_of_devices_that_stop_a_router_are_put_right(agent: Agent, ro
     for space in (qrouter(router), f"snat-{router.id}", f"fip-{EXTERNAL}"):
         for device in [link["ifname"] for link in lab.ip_json("link", netns=space) if link["ifname"] != "lo"]:
             for key, value in ADVERSE.items():
-                if device.startswith("fpr-") and key == "ipv6/conf/{}/forwarding":
-                    continue  # nothing heeds it there
                 name = f"net/{key}".format(device)
                 before = lab.in_netns(space, "sysctl", "-n", name)
                 lab.in_netns(space, "sysctl", "-qw", f"{name}={value}")

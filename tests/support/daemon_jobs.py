@@ -94,6 +94,10 @@ class DaemonJobs:
         for router in self.routers:
             self._schedule.requeue(router.id, Priority.RESYNC)
 
+    def sweep(self) -> None:
+        """Remove stale objects, as a daemon does after the first resync, and when a router went."""
+        self.reconciler.remove_stale({router.id for router in self.routers})
+
     def run(self, at_most: int = 60) -> None:
         """Do jobs until none follows; fails if they do not come to an end."""
         self.results = []
