@@ -103,9 +103,10 @@ def _neighbour(dice: random.Random) -> str:
 
 def _parameter(dice: random.Random) -> str:
     space = _ours(dice)
-    if not space:
+    devices = [link["ifname"] for link in _devices(space)] if space else []
+    if not devices:
         return ""
-    device = dice.choice(["lo", *(link["ifname"] for link in _devices(space))])
+    device = dice.choice(devices)
     name = dice.choice([
         "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", "net.ipv4.conf.default.forwarding=0",
         "net.ipv4.conf.all.arp_ignore=0", "net.ipv4.conf.all.arp_announce=0",
