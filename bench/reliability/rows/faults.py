@@ -21,7 +21,10 @@ PROMISES: tuple[Promise, ...] = (
         "next start; nothing is left over, and living routers lose no packet.",
         "the kernel is the truth: a start reads all of it; tables are committed whole, files are renamed whole "
         "(`reconcile/inventory.py`, `kernel/iptables/`, `securefiles.py`)",
-        ("tests/functional/test_reliability.py::test_a_killed_agent_completes_what_it_began",),
+        (
+            "tests/functional/test_reliability.py::test_a_killed_agent_completes_what_it_began",
+            "tests/functional/test_disturbed_hosts.py",
+        ),
         crashes.measure,
     ),
     Promise(
