@@ -126,7 +126,8 @@ def test_so_many_requests_of_a_router_at_a_time_the_others_wait_their_turn(start
     assert rig.upstream.targets()[4:] == ["/wait/c"]
     rig.upstream.gate.set()
     assert [one.answer()[0] for one in [*greedy, modest, *more]] == [200] * 13
-    assert "/wait/c" in rig.upstream.targets()[5:8]
+    # In the order of coming it would be the last of nine; answers at once let some pass it on their way to the server.
+    assert "/wait/c" in rig.upstream.targets()[5:11]
     assert rig.upstream.most_at_once <= 5
 
 
