@@ -106,6 +106,27 @@ class TestRestart:
             site.wait_in_sync()
 
 
+class TestHostParameters:
+    def test_new_namespaces_forward_though_new_devices_of_the_host_do_not(self, site: Site) -> None:
+        """A new namespace takes both parameters over from the host, and ip_forward, which is 1 then, sets nothing."""
+        site.machine.run("systemctl", "stop", "dvr-agent")
+        for name in sorted(NAMESPACES):
+            site.machine.run("ip", "netns", "delete", name)
+        site.machine.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        site.machine.run("sysctl", "-qw", "net.ipv4.conf.default.forwarding=0")
+        try:
+            site.machine.run("ip", "netns", "add", "taken-over")
+            words = ("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv4.conf.default.forwarding")
+            assert site.machine.run("ip", "netns", "exec", "taken-over", *words).out.split() == ["1", "0"]
+            site.machine.run("ip", "netns", "delete", "taken-over")
+            site.machine.run("systemctl", "start", "dvr-agent")
+            site.wait_in_sync()
+            site.assert_paths()
+        finally:
+            site.machine.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+        site.assert_nothing_to_do()
+
+
 class TestSignals:
     def test_reload_reads_the_log_level_and_keeps_the_process(self, settings: Site) -> None:
         pid, since = settings.pid(), settings.now()
