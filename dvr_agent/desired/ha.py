@@ -16,6 +16,7 @@ from dvr_agent.desired.host_settings import VrrpAuth, VrrpSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import IPV6_MIN_MTU, HaInterface
 from dvr_agent.state.address import Address, kernel_link_local
+from dvr_agent.state.adverse import FORWARDS_IPV6
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route
@@ -25,7 +26,6 @@ from dvr_agent.state.virtual_router import VirtualRouterState
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 RESERVED = (IPv4Network("169.254.169.254/32"), IPv4Network("169.254.64.0/18"))
 """Metadata, and the /31s of pairs: no primary virtual address is among them."""
-FORWARDING = Sysctl("ipv6/conf/all/forwarding", "1")
 NO_LINK_LOCALS = "1"
 """``addr_gen_mode``: the kernel makes no link-local addresses, which are the master's (IN6_ADDR_GEN_MODE_NONE)."""
 
@@ -113,7 +113,7 @@ def _sysctls(view: HostView, state: NamespaceState, ha_link: Link, is_master: bo
     group of all routers with the master's MAC address.
     """
     for one in {*state.sysctls, NONLOCAL_BIND}:
-        if is_master or one != FORWARDING or view.router.distributed:
+        if is_master or one != FORWARDS_IPV6 or view.router.distributed:
             yield one if is_master or not one.key.endswith("/accept_ra") else one._replace(value="0")
     yield Sysctl("ipv6/conf/default/addr_gen_mode", NO_LINK_LOCALS)
     for link in {*state.links, ha_link}:

@@ -15,13 +15,7 @@ from dvr_agent.model.ipv6_mtu import without_ipv6
 from dvr_agent.model.router import Router
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.rule import KERNEL_RULES
-from dvr_agent.state.sysctl import Sysctl
 from dvr_agent.state.virtual_router import VirtualRouterState
-
-DISABLE_IPV6 = Sysctl("ipv6/conf/all/disable_ipv6", "1")
-"""The parameter, with the value that means that a namespace has no IPv6."""
-DISABLE_NEW = Sysctl("ipv6/conf/default/disable_ipv6", "1")
-"""The parameter, with the value that means that a namespace's new devices have no IPv6."""
 
 
 def ipv4_part(state: NamespaceState, absent: bool) -> NamespaceState:

@@ -11,7 +11,7 @@ from dvr_agent.desired.ha import refusal
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
-from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
+from dvr_agent.desired.without_ipv6 import advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import IPV6_MIN_MTU, Router
 from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
@@ -23,7 +23,7 @@ from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
 from dvr_agent.reconcile.trust import Vouched, as_observed, names_of
 from dvr_agent.services.vrrp.place import VrrpPlace
-from dvr_agent.state.adverse import FORWARDS_IPV6
+from dvr_agent.state.adverse import DISABLE_IPV6, DISABLE_NEW, FORWARDS_IPV6
 from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.namespace import NamespaceState

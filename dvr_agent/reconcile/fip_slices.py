@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 from dvr_agent.desired import names
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.host_allocations import FipPair
-from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import InterfaceReader
-from dvr_agent.state.adverse import FORWARDS_IPV6
+from dvr_agent.state.adverse import DISABLE_IPV6, DISABLE_NEW, FORWARDS_IPV6
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner

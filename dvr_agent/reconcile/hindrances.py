@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dvr_agent.desired import names
 from dvr_agent.kernel.api import DroppingChain
 from dvr_agent.kernel.other_filters import TRANSIT
+from dvr_agent.plural import verb
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader, KernelReader
 from dvr_agent.state.filter import Family, Table, TableKey
@@ -114,8 +115,8 @@ def _by_reverse_path(state: NamespaceState) -> Iterator[str]:
         strict = sorted(one for one in state.adverse if one.key.endswith("/rp_filter"))
     if strict:
         named = ", ".join(f"net.{one.key.replace('/', '.')}" for one in strict)
-        verb = "is" if len(strict) == 1 else "are"
-        yield f"namespace {state.name}: {named} {verb} 1 (strict): it drops replies by another device"
+        is_or_are = verb(len(strict), "is", "are")
+        yield f"namespace {state.name}: {named} {is_or_are} 1 (strict): it drops replies by another device"
 
 
 def _by_policy(namespace: str, tables: Iterable[Table]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Parameters of devices that keep a router from working; the kernel reports them with the devices.
 
 Nobody has to write them for a new device: it takes them over from the namespace.  So they are no part of the desired
-state, and only an observed state has those with an adverse value.  Used by ``diff``.
+state, and only an observed state has those with an adverse value.  Used by ``diff``, and by
+who reads the parameters of namespaces that they depend on.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dvr_agent.state.sysctl import FORWARDING, Sysctl
 
 FORWARDS = Sysctl(FORWARDING, "1")
 FORWARDS_IPV6 = Sysctl("ipv6/conf/all/forwarding", "1")
-WITHOUT_IPV6 = frozenset({Sysctl(f"ipv6/conf/{scope}/disable_ipv6", "1") for scope in ("all", "default")})
-"""Parameters by which somebody has decided against IPv6 in a namespace (``desired/without_ipv6.py``)."""
+DISABLE_IPV6 = Sysctl("ipv6/conf/all/disable_ipv6", "1")
+"""The parameter, with the value that means that a namespace has no IPv6 (``desired/without_ipv6.py``)."""
+DISABLE_NEW = Sysctl("ipv6/conf/default/disable_ipv6", "1")
+"""The parameter, with the value that means that a namespace's new devices have no IPv6."""
 
 
 def repairs(now: NamespaceState, desired: NamespaceState) -> Iterator[tuple[Sysctl, Sysctl]]:
@@ -42,5 +45,5 @@ def _wanted(found: Sysctl, now: NamespaceState, desired: NamespaceState) -> str:
             is_wanted = FORWARDS_IPV6 in (now.sysctls & desired.sysctls if desired.sysctls else now.sysctls)
         return "1" if is_wanted else ""
     if found.key.endswith("/disable_ipv6"):
-        return "" if WITHOUT_IPV6 & now.sysctls else "0"
+        return "0" if now.sysctls.isdisjoint((DISABLE_IPV6, DISABLE_NEW)) else ""
     return ""

@@ -27,12 +27,17 @@ def _devices(namespace: str) -> list[Any]:
     return [link for link in lab.ip_json("address", "show", netns=namespace) if link["ifname"] != "lo"]
 
 
-def _link(dice: random.Random) -> str:
+def _device(dice: random.Random) -> tuple[str, str]:
+    """Return (namespace, device); empty if there is none."""
     space = _ours(dice)
     devices = [link["ifname"] for link in _devices(space)] if space else []
-    if not devices:
+    return space, dice.choice(devices) if devices else ""
+
+
+def _link(dice: random.Random) -> str:
+    space, device = _device(dice)
+    if not device:
         return ""
-    device = dice.choice(devices)
     change: list[object] = dice.choice([
         ["delete", device], ["set", device, "down"], ["set", device, "mtu", dice.choice([1280, 1300, 1501, 9000])],
         ["set", device, "address", f"fa:16:3e:00:01:{dice.randrange(256):02x}"],
@@ -102,11 +107,9 @@ def _neighbour(dice: random.Random) -> str:
 
 
 def _parameter(dice: random.Random) -> str:
-    space = _ours(dice)
-    devices = [link["ifname"] for link in _devices(space)] if space else []
-    if not devices:
+    space, device = _device(dice)
+    if not device:
         return ""
-    device = dice.choice(devices)
     name = dice.choice([
         "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", "net.ipv4.conf.default.forwarding=0",
         "net.ipv4.conf.all.arp_ignore=0", "net.ipv4.conf.all.arp_announce=0",

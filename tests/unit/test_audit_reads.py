@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.desired import names
-from dvr_agent.desired.without_ipv6 import DISABLE_IPV6
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.memory import ROUNDS
+from dvr_agent.state.adverse import DISABLE_IPV6
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership

@@ -238,7 +238,10 @@ def _link_locals(there: FakeNamespace, addresses: Collection[Address]) -> frozen
 
 
 def _adverse(there: FakeNamespace, device: str) -> Iterator[Sysctl]:
-    """Yield the parameters of a device that keep a router from working."""
+    """Yield the parameters of a device that keep a router from working.
+
+    Not IPv6's forwarding, which does not follow from that of the namespace here.
+    """
     for one in (
         Sysctl(f"ipv4/conf/{device}/forwarding", "0"),
         Sysctl(f"ipv4/conf/{device}/rp_filter", "1"),

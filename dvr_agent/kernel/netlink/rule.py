@@ -38,10 +38,10 @@ _read_src, _read_iif, _read_number = map(RULE.reader, ("FRA_SRC", "FRA_IIFNAME",
 _read_protocol = RULE.reader("FRA_PROTOCOL")
 _priority_and_table = Struct("=HHIHHI").pack
 """Two attributes at once, which each rule has: a router may have thousands."""
-KERNEL_MARKS = tuple({_priority(rule.priority) if rule.priority else _table(rule.table) for rule in KERNEL_RULES})
-"""Packed attributes of the kernel's own rules, by which they are found in a dump of thousands.
+KERNEL_TABLES = tuple({_table(rule.table) for rule in KERNEL_RULES})
+"""Packed FRA_TABLE attributes of the kernel's own rules, by which they are found in a dump of thousands.
 
-FRA_PRIORITY, but FRA_TABLE for priority 0, which the kernel does not report.
+Not FRA_PRIORITY, which the kernel does not report where it is 0.
 """
 _PLAIN = frozenset({_SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL})
 """Attributes that a rule of ours may have."""
@@ -119,7 +119,7 @@ def _read(reader: SliceReader) -> Iterable[Rule]:
     """Read the rules: all of them, or those that a slice of a shared namespace can own."""
     sock, ownership = reader.sock, reader.ownership
     if ownership.rules is RuleOwner.NONE:
-        return decode_rules(sock.dump_containing(dump_rules(), KERNEL_MARKS)) if ownership.kernel_rules else ()
+        return decode_rules(sock.dump_containing(dump_rules(), KERNEL_TABLES)) if ownership.kernel_rules else ()
     if ownership.rules is RuleOwner.BY_IIF and not reader.whole:
         return decode_rules(sock.dump_containing(dump_rules(), [name.encode() + b"\0" for name in ownership.devices]))
     return decode_rules(sock.dump(dump_rules()))
